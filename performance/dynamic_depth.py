@@ -72,10 +72,10 @@ def standing(seed: int, count: int, frames: int) -> Iterator[Sequence]:
     """Sequences of the rendered world."""
     source, number = WorldClips(frames=frames, seed=seed, rate=(4.0, 24.0)), 0
     while count:
-        clip, number = source.world_clip(number), number + 1
-        if MOVING_SHARE[0] <= clip.moving[0].mean() <= MOVING_SHARE[1]:
+        clip, number = source.clip(number), number + 1
+        if MOVING_SHARE[0] <= clip.dynamic[0].mean() <= MOVING_SHARE[1]:
             count -= 1
-            yield Sequence(clip.rgb, clip.depth, clip.moving, clip.world_from_camera, float(clip.intrinsics[0, 0, 0]))
+            yield Sequence(clip.rgb, clip.depth, clip.dynamic, clip.world_from_camera, float(clip.intrinsics[0, 0, 0]))
 
 
 def record(sequence: Sequence) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:

@@ -21,7 +21,7 @@ from st4rtrack.hints.depth_prior.networks import BuiltinPrior
 from st4rtrack.io.worldtrack import WorldTrackSequence, find_worldtrack, read_worldtrack
 from st4rtrack.model.checkpoint import load_monocular
 from st4rtrack.render.draw import DEPTH_MAP, map_colours, robust_range
-from st4rtrack.train.monocular_metrics import FACTOR, fit_inverse_depth
+from st4rtrack.train.monocular import FACTOR, fit_inverse_depth
 
 FRAME_STEP = 8
 MAX_ABS_REL = 10.0
@@ -74,7 +74,7 @@ def of_frames(folder: Path, methods: dict[str, Callable[[np.ndarray], np.ndarray
     for number in range(0, len(frames), max(1, len(frames) // NUM_RENDERED)):
         frame = frames.frame(number)
         known = frame.inverse_depth > 0
-        subject = known & (np.zeros_like(known) if frame.subject is None else frame.subject)
+        subject = known & frame.subject
         for name, method in methods.items():
             inverse, depth = method(frame.rgb), 1 / np.where(known, frame.inverse_depth, 1)
             for part, mask in (("all pixels", known), ("subjects", subject)):

@@ -14,15 +14,13 @@ import numpy as np
 import torch
 from machine import machine
 
-from st4rtrack.data.procedural import ProceduralConfig
-from st4rtrack.data.procedural_source import ProceduralClips
+from st4rtrack.data.procedural import ProceduralClips, ProceduralConfig
 from st4rtrack.model import layers
 from st4rtrack.model.config import LARGE, TINY, ModelConfig
 from st4rtrack.model.device import choose_device
-from st4rtrack.train.average import Average
-from st4rtrack.train.checkpoint import Training
+from st4rtrack.train.checkpoint import Average, Training
 from st4rtrack.train.config import TrainConfig
-from st4rtrack.train.examples import Examples
+from st4rtrack.train.examples import Examples, to_device
 from st4rtrack.train.forward import new_model, prepare
 from st4rtrack.train.loop import make_optimizer, training_step
 from st4rtrack.train.parallel import Processes
@@ -54,7 +52,7 @@ def step(
     """One optimiser step on the same micro-batch at each call."""
     network = prepare(new_model(config, 0).to(device), train, compile=compile)
     training = Training(network, make_optimizer(network, train), Average(network))
-    on_device, alone = examples.to(device), Processes(0, 1, device)
+    on_device, alone = to_device(examples, device), Processes(0, 1, device)
 
     def run() -> int:
         training_step(training, [on_device], train, alone)

@@ -17,8 +17,15 @@ from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.io.worldtrack import WorldTrackSequence, tracks_in_camera
 from st4rtrack.metrics.cameras import camera_errors
 from st4rtrack.metrics.depth import RelativeDepth
-from st4rtrack.metrics.points import ErrorTotals, Pieces, aligned_errors, end_point_error, finite_or_nan, global_alignments
-from st4rtrack.metrics.static_motion import static_motion
+from st4rtrack.metrics.points import (
+    ErrorTotals,
+    Pieces,
+    aligned_errors,
+    end_point_error,
+    finite_or_nan,
+    global_alignments,
+    static_motion,
+)
 from st4rtrack.metrics.tapvid3d import SCALINGS, expected_calibration_error, tapvid3d_scores
 
 Row = dict[str, Any]

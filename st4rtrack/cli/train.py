@@ -33,10 +33,9 @@ def train(
     import torch
 
     from st4rtrack.options import positive_int
-    from st4rtrack.train.datasets import parse_folders
     from st4rtrack.train.parallel import process_group
     from st4rtrack.train.presets import with_options
-    from st4rtrack.train.start import find_preset, run_preset
+    from st4rtrack.train.start import find_preset, parse_folders, run_preset
 
     for name in ("steps", "batch_size", "micro_batch", "validate_every", "save_every", "skip_limit"):
         value = getattr(training, name, getattr(execution, name, None))

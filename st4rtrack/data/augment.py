@@ -1,7 +1,6 @@
 """Augmentation of clips that keeps the ground truth exact. All off by default, as in the published training.
 
-The choice of frames and of the image region (`draw_frames`, `draw_framing`) is made while a sequence is read: the original pixels
-and the tracks of every frame are still available then. The rest (`augment_clip`) works on a clip of any source.
+Frames and image region are drawn before a sequence is read, while the original pixels and all tracks are available.
 """
 
 from collections.abc import Sequence
@@ -21,24 +20,18 @@ GREY = np.array([0.299, 0.587, 0.114])
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Augmentation strengths and probabilities; the defaults change nothing.
+    """Augmentation strengths and probabilities; the defaults change nothing."""
 
-    Attributes:
-        crop: crop the image region at a random position instead of the centre. This has an effect if the aspect ratio of the
-            image differs from that of the clip, or with `focal`.
-        focal: largest factor by which the focal length is increased, by a smaller crop; log-uniform, at least 1.
-        colour: strength of changes of exposure, contrast, gamma, saturation and white balance, in [0, 1]; one draw per clip.
-        mirror: probability of a horizontal flip.
-        reverse: probability of time reversal, before the anchor is chosen.
-        random_anchor: probability that a frame other than the first is the anchor. The anchor is moved to the front, the others
-            keep their order: losses on neighbouring frames (a velocity loss) must skip the first difference.
-    """
-
+    # crop the image region at a random position instead of the centre. This has an effect if the aspect ratio of the image
+    # differs from that of the clip, or with `focal`.
     crop: bool = False
-    focal: float = 1.0
+    focal: float = 1.0  # largest factor by which the focal length is increased, by a smaller crop; log-uniform, at least 1
+    # strength of changes of exposure, contrast, gamma, saturation and white balance, in [0, 1]; one draw per clip
     colour: float = 0.0
-    mirror: float = 0.0
-    reverse: float = 0.0
+    mirror: float = 0.0  # probability of a horizontal flip
+    reverse: float = 0.0  # probability of time reversal, before the anchor is chosen
+    # probability that a frame other than the first is the anchor. The anchor is moved to the front, the others keep their order:
+    # losses on neighbouring frames (a velocity loss) must skip the first difference.
     random_anchor: float = 0.0
 
     def __post_init__(self) -> None:
@@ -94,13 +87,9 @@ def mirror_clip(clip: Clip) -> Clip:
 
 
 def jitter_colour(rgb: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Change exposure, contrast, gamma, saturation and white balance of images, the same for all images of the clip.
+    """Change exposure, contrast, gamma, saturation and white balance of images [..., height, width, 3] uint8, all alike.
 
-    Args:
-        rgb: [..., height, width, 3] uint8, the images of one clip.
-        strength: in [0, 1]; at 1, exposure, contrast and saturation change by up to a factor of 1.5, gamma by 1.25, and the
-            gain of each colour channel by 1.15.
-        rng: draws the changes.
+    At a `strength` of 1, exposure, contrast and saturation change by up to a factor of 1.5, gamma by 1.25, channels by 1.15.
     """
 
     def factor(largest: float, size: int | None = None) -> np.ndarray:
@@ -114,6 +103,12 @@ def jitter_colour(rgb: np.ndarray, strength: float, rng: np.random.Generator) ->
     images = rgb.reshape(-1, *rgb.shape[-2:])  # as one tall image
     light = cv2.transform(level.astype(np.float32)[images], mix.astype(np.float32))
     return (np.clip(light, 0, 1) * 255 + 0.5).astype(np.uint8).reshape(rgb.shape)
+
+
+def through_jpeg(rgb: np.ndarray, quality: int) -> np.ndarray:
+    """Compress and decompress an image [height, width, 3] uint8."""
+    data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return cv2.cvtColor(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
 
 
 def _flipped(array: np.ndarray, axis: int) -> np.ndarray:

@@ -10,29 +10,18 @@ from st4rtrack.geometry.camera import pixel_grid, unproject
 
 @dataclass(frozen=True)
 class Clip:
-    """Frames of one video with ground truth; NumPy, time first; world = camera frame of frame 0 (the anchor); metres.
+    """Frames of one video with ground truth; NumPy, time first; world = camera frame of frame 0 (the anchor); metres."""
 
-    Attributes:
-        rgb: [T, H, W, 3] uint8.
-        depth: [T, H, W] float32, z, 0 where unknown.
-        intrinsics: [T, 3, 3] float64, pixels, centre of the first pixel at 0.5.
-        world_from_camera: [T, 4, 4] float64; exactly the identity for frame 0.
-        tracking_points_world: [T, H, W, 3] float32, positions at every time of the points shown by the pixels of frame 0.
-        tracking_valid: [T, H, W] bool, where those positions are known (sparse for data sets with mesh vertices).
-        name: name of the clip, for messages.
-        moving: [H, W] bool, pixels of frame 0 that show dynamic points, or None.
-        supervised: [H, W] bool, pixels of frame 0 whose tracks supervise the training, or None for all.
-    """
-
-    rgb: np.ndarray
-    depth: np.ndarray
-    intrinsics: np.ndarray
-    world_from_camera: np.ndarray
+    rgb: np.ndarray  # [T, H, W, 3] uint8
+    depth: np.ndarray  # [T, H, W] float32, z, 0 where unknown
+    intrinsics: np.ndarray  # [T, 3, 3] float64, pixels, centre of the first pixel at 0.5
+    world_from_camera: np.ndarray  # [T, 4, 4] float64; exactly the identity for frame 0
+    # [T, H, W, 3] float32, positions at every time of the points shown by the pixels of frame 0
     tracking_points_world: np.ndarray
-    tracking_valid: np.ndarray
-    name: str
-    moving: np.ndarray | None = None
-    supervised: np.ndarray | None = None
+    tracking_valid: np.ndarray  # [T, H, W] bool, where those positions are known (sparse for data sets with mesh vertices)
+    name: str  # name of the clip, for messages
+    moving: np.ndarray | None = None  # [H, W] bool, pixels of frame 0 that show dynamic points, or None
+    supervised: np.ndarray | None = None  # [H, W] bool, pixels of frame 0 whose tracks supervise the training, or None for all
 
     @property
     def reconstruction_points_world(self) -> np.ndarray:

@@ -25,21 +25,13 @@ HELD_OUT_PREFIX = "clip_"
 
 @dataclass(frozen=True)
 class DepthFrame:
-    """An image with inverse depth of the same field of view; their resolutions may differ.
+    """An image with inverse depth of the same field of view; their resolutions may differ."""
 
-    Attributes:
-        rgb: [height, width, 3] uint8.
-        inverse_depth: [rows, columns] float32, 0 for infinitely far, NaN for unknown.
-        scaled: whether the inverse depth is known up to a scale; otherwise up to a scale and a shift.
-        focal: focal length divided by the long side of the image, NaN if unknown.
-        subject: [rows, columns] bool, pixels of dynamic objects, people and animals, or None.
-    """
-
-    rgb: np.ndarray
-    inverse_depth: np.ndarray
-    scaled: bool
-    focal: float = float("nan")
-    subject: np.ndarray | None = None
+    rgb: np.ndarray  # [height, width, 3] uint8
+    inverse_depth: np.ndarray  # [rows, columns] float32, 0 for infinitely far, NaN for unknown
+    subject: np.ndarray  # [rows, columns] bool, pixels of dynamic objects, people and animals
+    scaled: bool  # whether the inverse depth is known up to a scale; otherwise up to a scale and a shift
+    focal: float = float("nan")  # focal length divided by the long side of the image, NaN if unknown
 
 
 class DepthFrameSource(Protocol):
@@ -58,8 +50,6 @@ class TeacherPictures:
     Args:
         folder: written by `performance/depth_teacher.py`.
         held_out: select the validation images; otherwise all others.
-    Raises:
-        UserError: the folder holds no such images.
     """
 
     def __init__(self, folder: Path, *, held_out: bool) -> None:
@@ -79,7 +69,9 @@ class TeacherPictures:
         if image is None:
             raise UserError(f"could not read {self.folder / 'pictures' / f'{name}.jpg'}; run performance/depth_teacher.py again")
         inverse_depth = np.load(self.folder / "depth" / f"{name}.npy").astype(np.float32)
-        return DepthFrame(np.ascontiguousarray(image[..., ::-1]), inverse_depth, scaled=False)
+        return DepthFrame(
+            np.ascontiguousarray(image[..., ::-1]), inverse_depth, np.zeros(inverse_depth.shape, bool), scaled=False
+        )
 
 
 def held_out_names(names: Sequence[str], count: int = HELD_OUT_PICTURES) -> set[str]:
@@ -98,14 +90,7 @@ def frame_record(height: int, width: int) -> np.dtype:
 
 
 class RenderedFrames:
-    """Rendered frames from all shards of a folder.
-
-    Args:
-        folder: with `train/*.npy` and `validation/*.npy`.
-        part: "train" or "validation".
-    Raises:
-        UserError: the folder holds no shard.
-    """
+    """Rendered frames from all shards of `folder`/`part`; part is "train" or "validation"."""
 
     def __init__(self, folder: Path, part: str = "train") -> None:
         self.shards = sorted((folder / part).glob("*.npy"))
@@ -124,7 +109,15 @@ class RenderedFrames:
         depth = record["depth"].astype(np.float32)
         inverse_depth = np.divide(1.0, depth, out=depth.copy(), where=depth != 0)
         focal = float(record["focal_px"]) / max(depth.shape)
-        return DepthFrame(np.array(record["rgb"]), inverse_depth, scaled=True, focal=focal, subject=np.array(record["subject"]))
+        return DepthFrame(np.array(record["rgb"]), inverse_depth, np.array(record["subject"]), scaled=True, focal=focal)
+
+
+def write_records(path: Path, rgb: np.ndarray, depth: np.ndarray, focal_px: np.ndarray, subject: np.ndarray) -> None:
+    """Write a shard of rendered frames; arrays [frames, ...], see `frame_record`."""
+    records = np.zeros(len(rgb), frame_record(*depth.shape[1:]))
+    records["rgb"], records["depth"], records["focal_px"], records["subject"] = rgb, depth, focal_px, subject
+    with whole_file(path) as file:
+        np.save(file, records)
 
 
 def write_procedural_frames(
@@ -146,32 +139,22 @@ def write_procedural_frames(
         path = folder / part / f"procedural_{seed + number}.npy"
         if not path.exists():
             clips = render_clips(shard_frames // 2, config, seed=seed + number)
-            records = np.zeros((shard_frames // 2, 2), frame_record(config.height, config.width))
-            records["rgb"], records["depth"] = clips.rgb.numpy(), clips.depth.numpy()
-            records["focal_px"] = clips.intrinsics[:, :1, 0].numpy()
-            records["subject"] = (clips.object_index > 0).numpy()
-            with whole_file(path) as file:
-                np.save(file, records.reshape(-1))
+            focal_px = clips.intrinsics[:, None, 0, 0].expand(-1, 2)
+            tensors = (clips.rgb, clips.depth, focal_px, clips.object_index > 0)
+            write_records(path, *(tensor.flatten(0, 1).numpy() for tensor in tensors))
 
 
 @dataclass(frozen=True)
 class FrameAugmentation:
-    """Augmentation of depth frames; the defaults are those used to train the embedded model.
+    """Augmentation of depth frames; the defaults are those used to train the embedded model."""
 
-    Attributes:
-        whole: probability of taking the largest crop with the aspect ratio of the network input.
-        min_crop: smallest side of the other crops, as a share of the largest crop.
-        aspect: largest factor by which the crop is stretched in one direction (only where the focal length is unknown).
-        mirror: probability of a horizontal flip.
-        colour: strength of `jitter_colour`.
-        grey, blur, noise, jpeg: probabilities of these degradations.
-    """
-
-    whole: float = 0.3
-    min_crop: float = 0.6
+    whole: float = 0.3  # probability of taking the largest crop with the aspect ratio of the network input
+    min_crop: float = 0.6  # smallest side of the other crops, as a share of the largest crop
+    # largest factor by which the crop is stretched in one direction (only where the focal length is unknown)
     aspect: float = 1.15
-    mirror: float = 0.5
-    colour: float = 0.7
+    mirror: float = 0.5  # probability of a horizontal flip
+    colour: float = 0.7  # strength of `jitter_colour`
+    # grey, blur, noise, jpeg: probabilities of these degradations
     grey: float = 0.05
     blur: float = 0.15
     noise: float = 0.2
@@ -187,24 +170,16 @@ def augment_frame(frame: DepthFrame, size: tuple[int, int], rng: np.random.Gener
     mirrored = rng.random() < config.mirror
     frame = crop_frame(frame, size, share=share, place=(place[0], place[1]), stretch=stretch)
     if mirrored:
-        subject = None if frame.subject is None else frame.subject[:, ::-1]
-        frame = replace(frame, rgb=frame.rgb[:, ::-1], inverse_depth=frame.inverse_depth[:, ::-1], subject=subject)
+        frame = replace(frame, **{name: getattr(frame, name)[:, ::-1] for name in ("rgb", "inverse_depth", "subject")})
     return replace(frame, rgb=vary_pixels(np.ascontiguousarray(frame.rgb), rng, config))
 
 
 def crop_frame(
-    frame: DepthFrame,
-    size: tuple[int, int],
-    *,
-    share: float = 1.0,
-    place: tuple[float, float] = (0.5, 0.5),
-    stretch: float = 1.0,
+    frame: DepthFrame, size: tuple[int, int], *, share: float = 1.0, place: tuple[float, float] = (0.5, 0.5), stretch: float = 1.0
 ) -> DepthFrame:
-    """Crop a frame to the aspect ratio of `size` and resize it.
+    """Crop a frame to the aspect ratio of `size` (height, width) and resize it.
 
     Args:
-        frame: a frame of any size.
-        size: (height, width) of the result.
         share: size of the crop relative to the largest possible one.
         place: position of the crop in the frame, vertical and horizontal, 0 to 1.
         stretch: factor by which the result is stretched horizontally.
@@ -216,9 +191,7 @@ def crop_frame(
     start = (place[0] * (1 - crop[0]), place[1] * (1 - crop[1]))
     rgb = _resample(frame.rgb, start, crop, size, smooth=True)
     inverse_depth = _resample(frame.inverse_depth, start, crop, size, smooth=not frame.scaled)
-    subject = frame.subject
-    if subject is not None:
-        subject = _resample(subject.astype(np.uint8), start, crop, size, smooth=False).astype(bool)
+    subject = _resample(frame.subject.astype(np.uint8), start, crop, size, smooth=False).astype(bool)
     focal = frame.focal * max(height, width) / max(crop_height, crop_height * aspect)
     return replace(frame, rgb=rgb, inverse_depth=inverse_depth, subject=subject, focal=focal)
 

@@ -10,6 +10,8 @@ coordinates.
 import gzip
 import json
 import zlib
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -33,19 +35,17 @@ class DynamicReplica:
         root: folder that holds the split, or the split itself.
         split: train, valid or test.
         skip_missing: also leave out frames with missing files, as after a partial download.
-    Raises:
-        UserError: the folder does not exist, its list of frames is missing or damaged, or no frame is left.
     """
 
     def __init__(self, root: str | Path, split: str = "test", *, skip_missing: bool = False) -> None:
         self.folder = split_folder(root, split)
         self.annotations = _find_annotations(self.folder, split)
-        present = _Present(self.folder)
+        present = _presence(self.folder)
         self._frames: dict[str, list[dict[str, Any]]] = {}
         for frame in _read_annotations(self.annotations):
             name, is_left = _sequence_of(frame, self.annotations)
             complete = is_left and all(frame.get(part) for part in PARTS)
-            if complete and (not skip_missing or all(present.has(frame[part]) for part in PARTS)):
+            if complete and (not skip_missing or all(present(frame[part]) for part in PARTS)):
                 self._frames.setdefault(name, []).append({key: frame[key] for key in (*PARTS, "viewpoint") if key in frame})
         self.names = sorted(self._frames)
         if not self.names:
@@ -60,11 +60,7 @@ class DynamicReplica:
         return len(self._frames[name])
 
     def open(self, name: str) -> RawSequence:
-        """Open a sequence by the name of its left-camera folder.
-
-        Raises:
-            UserError: the annotations are incomplete. Missing files raise when they are read.
-        """
+        """Open a sequence by the name of its left-camera folder."""
         frames = self._frames[name]
         label = f"{self.annotations}, sequence {name}"
         try:
@@ -93,13 +89,8 @@ class DynamicReplica:
 
 def intrinsics_px(viewpoint: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
     """Intrinsics in pixels: [3, 3], focal = f r, principal point = half the size - p r.
-    r is half the size (`ndc_norm_image_bounds`) or half the shorter side (`ndc_isotropic`).
 
-    Args:
-        viewpoint: focal_length f, principal_point p (x, y) and intrinsics_format.
-        size: height and width in pixels.
-    Raises:
-        ValueError: unknown intrinsics_format.
+    r is half the `size` (height, width) (`ndc_norm_image_bounds`) or half the shorter side (`ndc_isotropic`).
     """
     half = np.array([size[1], size[0]]) / 2
     kind = viewpoint["intrinsics_format"].lower()
@@ -117,20 +108,20 @@ def camera_from_viewpoint(viewpoint: dict[str, Any]) -> np.ndarray:
     return rigid(rotation.T, np.array(viewpoint["T"], np.float64).reshape(3) * MIRROR)
 
 
-class _Present:
-    """Existence check of files; each folder is listed once, which is much faster than checking every file."""
+def _presence(root: Path) -> Callable[[Any], bool]:
+    """Existence check of the file of a part; each folder is listed once, which is much faster than checking every file."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._names: dict[Path, set[str]] = {}
+    @cache
+    def names(folder: Path) -> set[str]:
+        return {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
 
-    def has(self, part: Any) -> bool:
+    def present(part: Any) -> bool:
         if not isinstance(part, dict) or not isinstance(part.get("path"), str):
             return False
-        path = self.root / part["path"]
-        if path.parent not in self._names:
-            self._names[path.parent] = {entry.name for entry in path.parent.iterdir()} if path.parent.is_dir() else set()
-        return path.name in self._names[path.parent]
+        path = root / part["path"]
+        return path.name in names(path.parent)
+
+    return present
 
 
 def _find_annotations(folder: Path, split: str) -> Path:

@@ -7,6 +7,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from st4rtrack.data.raw import RawSequence, read_16bit, read_bytes, read_rgb
@@ -18,14 +19,7 @@ EARTH_RADIUS_M = 6378137.0
 
 
 class Kitti:
-    """Drives of one split, seen by the left colour camera, at the frames that have annotated depth.
-
-    Args:
-        root: folder that holds the folders of the dates and of the splits.
-        split: "val" or "train".
-    Raises:
-        UserError: the folder does not exist, or holds no drive with depth.
-    """
+    """Drives of a split ("val", "train") of the data set, left colour camera, at the frames with annotated depth."""
 
     def __init__(self, root: str | Path, split: str = "val") -> None:
         self._root, self._split = Path(root), Path(root) / split
@@ -36,11 +30,7 @@ class Kitti:
             )
 
     def open(self, name: str) -> RawSequence:
-        """Open a drive.
-
-        Raises:
-            UserError: a file is missing or damaged; the message names it.
-        """
+        """Open a drive."""
         date = self._root / name[:10]
         depths = sorted((self._split / name / "proj_depth/groundtruth/image_02").glob("*.png"))
         projection = _numbers(date / "calib_cam_to_cam.txt", "P_rect_02", (3, 4))
@@ -62,12 +52,10 @@ class Kitti:
 
 
 def world_from_imu(records: np.ndarray) -> np.ndarray:
-    """Poses [time, 4, 4] of the inertial unit.
+    """Poses [time, 4, 4] of the inertial unit; the world's origin is the first position, x east, y north (Mercator projection).
 
     Args:
         records: [time, 6] latitude and longitude in degrees, altitude in metres, roll, pitch and yaw in radians.
-    Returns:
-        Poses relative to a world whose origin is the first position, x east, y north: Mercator projection at the first latitude.
     """
     latitude, longitude, altitude, roll, pitch, yaw = records.T
     scale = EARTH_RADIUS_M * np.cos(np.radians(latitude[0]))
@@ -79,12 +67,7 @@ def world_from_imu(records: np.ndarray) -> np.ndarray:
 
 def _about(angle: np.ndarray, axis: int) -> np.ndarray:
     """Rotations [time, 3, 3] by angles [time] about a coordinate axis."""
-    first, second = (axis + 1) % 3, (axis + 2) % 3
-    rotation = np.tile(np.eye(3), (len(angle), 1, 1))
-    rotation[:, first, first] = rotation[:, second, second] = np.cos(angle)
-    rotation[:, second, first] = np.sin(angle)
-    rotation[:, first, second] = -np.sin(angle)
-    return rotation
+    return np.stack([cv2.Rodrigues(each * np.eye(3)[axis])[0] for each in angle])
 
 
 def _rigid(path: Path) -> np.ndarray:

@@ -18,6 +18,7 @@ import numpy as np
 from st4rtrack.data.raw import (
     RawSequence,
     RigidParts,
+    count_frames,
     read_float,
     read_json,
     read_labels,
@@ -40,38 +41,18 @@ HELD_OUT = 10
 
 
 class Kubric:
-    """Folder of sequences written by a Kubric worker.
-
-    Args:
-        root: folder that holds the sequence folders.
-    Raises:
-        UserError: the folder does not exist, or is empty.
-    """
+    """Folder `root` of sequence folders written by a Kubric worker."""
 
     def __init__(self, root: str | Path) -> None:
         self.folder = Path(root)
         self.names = sub_folders(self.folder)
 
     def length(self, name: str) -> int:
-        """Number of frames of a sequence.
-
-        Raises:
-            UserError: there are no frames, or one is missing in between.
-        """
-        present = {path.name for path in (self.folder / name).glob("rgba_*.png")}
-        if not present:
-            raise UserError(f"{self.folder / name} has no rgba_*.png; pass the folder that holds the sequence folders")
-        for index in range(len(present)):
-            if f"rgba_{index:05d}.png" not in present:
-                raise UserError(f"{self.folder / name / f'rgba_{index:05d}.png'} does not exist; fetch the sequence again")
-        return len(present)
+        """Number of frames of a sequence, which must have no gap."""
+        return count_frames(self.folder / name, "rgba_", ".png")
 
     def open(self, name: str) -> RawSequence:
-        """Open a sequence; every pixel of it can be tracked.
-
-        Raises:
-            UserError: a file is missing or damaged; the message names it.
-        """
+        """Open a sequence; every pixel of it can be tracked."""
         folder, length = self.folder / name, self.length(name)
         label = str(folder / "metadata.json")
         try:
@@ -108,11 +89,7 @@ class Kubric:
 
 
 def training_names(dataset: Kubric) -> list[str]:
-    """Names of the training sequences: all but the last `HELD_OUT`, as in the release.
-
-    Raises:
-        UserError: there are at most `HELD_OUT` sequences.
-    """
+    """Names of the training sequences: all but the last `HELD_OUT`, as in the release."""
     names = dataset.names[:-HELD_OUT]
     if not names:
         raise UserError(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -19,6 +20,9 @@ from st4rtrack.data.procedural import ProceduralClip, ProceduralConfig, procedur
 from st4rtrack.geometry.camera import pixel_grid, project_world
 from st4rtrack.io.files import whole_file
 from st4rtrack.types import UserError
+
+if TYPE_CHECKING:
+    from st4rtrack.data.world.clips import WorldClip
 
 log = logging.getLogger(__name__)
 
@@ -39,23 +43,14 @@ VALIDATION_SEED = 9_700_000
 
 @dataclass(frozen=True)
 class TrackedClip:
-    """Clip with pixel tracks of anchor points on a grid of stride 2; frame 0 is the anchor, the other frames are in order.
+    """Clip with pixel tracks of anchor points on a grid of stride 2; frame 0 is the anchor, the other frames are in order."""
 
-    Attributes:
-        rgb: [frames, height, width, 3] uint8.
-        pixels: [frames, rows, columns, 2] positions of the points in every frame.
-        log_depth_ratio: [frames, rows, columns] log of the depth in a frame over that in the anchor.
-        visible: [frames, rows, columns] bool, in view and not occluded.
-        dynamic: [rows, columns] bool.
-        valid: [rows, columns] bool, false for sky.
-    """
-
-    rgb: np.ndarray
-    pixels: np.ndarray
-    log_depth_ratio: np.ndarray
-    visible: np.ndarray
-    dynamic: np.ndarray
-    valid: np.ndarray
+    rgb: np.ndarray  # [frames, height, width, 3] uint8
+    pixels: np.ndarray  # [frames, rows, columns, 2] positions of the points in every frame
+    log_depth_ratio: np.ndarray  # [frames, rows, columns] log of the depth in a frame over that in the anchor
+    visible: np.ndarray  # [frames, rows, columns] bool, in view and not occluded
+    dynamic: np.ndarray  # [rows, columns] bool
+    valid: np.ndarray  # [rows, columns] bool, false for sky
 
     @property
     def anchor_pixels(self) -> np.ndarray:
@@ -85,35 +80,22 @@ def draw_world_times(rng: np.random.Generator, seconds: float) -> np.ndarray:
     return (times[::-1] if rng.random() < 0.3 else times)[draw_order(rng)]
 
 
-def track_pixels(
-    rgb: np.ndarray,
-    intrinsics: np.ndarray,
-    world_from_camera: np.ndarray,
-    points_world: np.ndarray,
-    visible: np.ndarray,
-    *,
-    dynamic: np.ndarray,
-    valid: np.ndarray,
-) -> TrackedClip:
-    """Project the tracks of a clip whose frame 0 is the anchor.
-
-    Args:
-        rgb: [T, H, W, 3] uint8.
-        intrinsics, world_from_camera: [T, 3, 3] and [T, 4, 4].
-        points_world: [T, H, W, 3] positions of the anchor's points.
-        visible: [T, H, W] bool.
-        dynamic, valid: [H, W] bool.
-    """
-    points = points_world[:, 1::STRIDE, 1::STRIDE]
-    pixels, depth = project_world(points.reshape(len(points), -1, 3), world_from_camera, intrinsics)
-    depth = np.maximum(depth, NEAR_M).reshape(points.shape[:3])
+def track_pixels(clip: "ProceduralClip | WorldClip", order: np.ndarray | None = None) -> TrackedClip:
+    """Project the tracks of a clip, whose frames are put in an order: the anchor first."""
+    arrays = (clip.rgb, clip.intrinsics, clip.world_from_camera, clip.tracking_points_world, clip.visible)
+    rgb, intrinsics, cameras, points, visible = arrays if order is None else (array[order] for array in arrays)
+    assert clip.moving is not None
     grid = (slice(1, None, STRIDE),) * 2
+    valid = clip.tracking_valid[0]
+    points = points[:, *grid]
+    pixels, depth = project_world(points.reshape(len(points), -1, 3), cameras, intrinsics)
+    depth = np.maximum(depth, NEAR_M).reshape(points.shape[:3])
     return TrackedClip(
         rgb=rgb,
         pixels=np.clip(np.nan_to_num(pixels, nan=-FAR_PX), -FAR_PX, FAR_PX).reshape(*points.shape[:3], 2).astype(np.float32),
         log_depth_ratio=np.log(depth / depth[:1]).astype(np.float32),
-        visible=visible[:, 1::STRIDE, 1::STRIDE],
-        dynamic=(dynamic & valid)[grid],
+        visible=visible[:, *grid],
+        dynamic=(clip.moving & valid)[grid],
         valid=valid[grid],
     )
 
@@ -138,9 +120,7 @@ def procedural_tracks(seed: int, number: int, *, size: tuple[int, int], compile:
         compile=compile,
     )
     order = draw_order(rng)
-    clip: ProceduralClip = procedural_clip(seed, config, anchor=int(order[0]), number=number)
-    arrays = (clip.rgb, clip.intrinsics, clip.world_from_camera, clip.tracking_points_world, clip.visible)
-    return track_pixels(*(array[order] for array in arrays), dynamic=clip.moving, valid=clip.tracking_valid[0])
+    return track_pixels(procedural_clip(seed, config, anchor=int(order[0]), number=number), order)
 
 
 def _renderer(
@@ -154,13 +134,7 @@ def _renderer(
 
     assets = open_assets()
     source = WorldClips(size=size, seed=seed, split=part, pictures=pictures, per_scene=2, times=draw_world_times)
-
-    def world_tracks(number: int) -> TrackedClip:
-        clip = source.world_clip(number, assets)
-        arrays = (clip.rgb, clip.intrinsics, clip.world_from_camera, clip.tracking_points_world, clip.visible)
-        return track_pixels(*arrays, dynamic=clip.moving[0], valid=clip.tracking_valid)
-
-    return world_tracks
+    return lambda number: track_pixels(source.clip(number, assets))
 
 
 def write_clips(
@@ -180,13 +154,10 @@ def write_clips(
         folder: the clips are written to its sub-folder `part`.
         kind: "procedural" or "world".
         part: "train" or "validation"; they have disjoint scenes.
-        count: number of clips.
-        seed: seed of all clips.
+        count, seed: number of clips, and seed of all.
         size: (height, width).
         pictures: folder of photographs for surfaces of the rendered world.
         compile: fuse the procedural renderer with `torch.compile`.
-    Raises:
-        UserError: the assets of the rendered world are not cached.
     """
     render = None
     for number in range(count):
@@ -219,14 +190,7 @@ def save_clip(path: Path, clip: TrackedClip) -> None:
 
 
 class TrackedClips:
-    """Clips of a folder written by `write_clips`.
-
-    Args:
-        folder: with `train/*.npz` and `validation/*.npz`.
-        part: "train" or "validation".
-    Raises:
-        UserError: the folder holds no clips.
-    """
+    """Clips of `folder`/`part` written by `write_clips`; part is "train" or "validation"."""
 
     def __init__(self, folder: Path, part: str) -> None:
         self.paths = sorted((folder / part).glob("*.npz"))
@@ -237,11 +201,7 @@ class TrackedClips:
         return len(self.paths)
 
     def clip(self, index: int) -> TrackedClip:
-        """Load clip `index`, 0 <= index < len(self).
-
-        Raises:
-            UserError: the file cannot be read.
-        """
+        """Load clip `index`, 0 <= index < len(self)."""
         path = self.paths[index]
         try:
             with np.load(path) as file:

@@ -4,7 +4,16 @@ from pathlib import Path
 
 import numpy as np
 
-from st4rtrack.data.raw import RawSequence, invert_cameras, read_16bit, read_rgb, require_intrinsics, split_folder, sub_folders
+from st4rtrack.data.raw import (
+    RawSequence,
+    count_frames,
+    invert_cameras,
+    read_16bit,
+    read_rgb,
+    require_intrinsics,
+    split_folder,
+    sub_folders,
+)
 from st4rtrack.io.npz import read_npz
 from st4rtrack.io.npz_rows import npz_shape, read_npz_rows
 from st4rtrack.types import UserError
@@ -15,54 +24,28 @@ FARTHEST_M = 1000.0
 UNWANTED_PREFIXES = ("ani", "char", "r")
 """Prefixes of sequences that the paper leaves out as less semantically meaningful (released loader)."""
 
-FOGGY = (
-    "cab_e1_3rd",
-    "cab_e1_ego2",
-    "cab_e_ego2",
-    "cnb_dlab_0225_ego1",
-    "dancingroom_3rd",
-    "scene_d78_0318_ego1",
-    "scene_d78_0318_ego2",
-)
-"""Sequences with fog (optionally left out by the released loader)."""
-
 FEWEST_POINTS = 17
 """Minimum number of tracked points of a training sequence in the paper."""
 
 
 class PointOdyssey:
-    """A split of Point Odyssey.
-
-    Args:
-        root: folder that holds the split, or the split itself.
-        split: train, val, test or sample.
-    Raises:
-        UserError: the folder does not exist, or is empty.
-    """
+    """A split (train, val, test or sample) of Point Odyssey; `root` holds it, or is the split itself."""
 
     def __init__(self, root: str | Path, split: str = "test") -> None:
         self.folder = split_folder(root, split)
         self.names = sub_folders(self.folder)
 
     def length(self, name: str) -> int:
-        """Number of frames of a sequence.
-
-        Raises:
-            UserError: a frame is missing in between.
-        """
-        return _count_frames(self.folder / name)
+        """Number of frames of a sequence, which must have no gap."""
+        return count_frames(self.folder / name / "rgbs", "rgb_", ".jpg")
 
     def open(self, name: str) -> RawSequence:
-        """Open a sequence; `read_tracks` reads only the rows of `anno.npz` that it needs.
-
-        Raises:
-            UserError: a file is missing or damaged; the message names it.
-        """
+        """Open a sequence; `read_tracks` reads only the rows of `anno.npz` that it needs."""
         folder = self.folder / name
         annotations = folder / "anno.npz"
         if not (folder / "info.npz").is_file():
             raise UserError(f"{folder / 'info.npz'} does not exist; the data set is incomplete, fetch it again")
-        length = _count_frames(folder)
+        length = self.length(name)
         cameras = read_npz(annotations, "intrinsics", "extrinsics")
         intrinsics = require_intrinsics(cameras["intrinsics"], str(annotations))
         world_from_camera = invert_cameras(cameras["extrinsics"], str(annotations))
@@ -91,16 +74,9 @@ class PointOdyssey:
         )
 
 
-def training_names(dataset: PointOdyssey, *, skip_fog: bool = False) -> list[str]:
-    """Names of the sequences that the paper trains on: no `UNWANTED_PREFIXES`, at least `FEWEST_POINTS` points.
-
-    Args:
-        dataset: training split.
-        skip_fog: also leave out `FOGGY`; off by default, as in the release.
-    Raises:
-        UserError: an `anno.npz` is missing or damaged.
-    """
-    wanted = [name for name in dataset.names if not name.startswith(UNWANTED_PREFIXES) and not (skip_fog and name in FOGGY)]
+def training_names(dataset: PointOdyssey) -> list[str]:
+    """Names of the sequences that the paper trains on: no `UNWANTED_PREFIXES`, at least `FEWEST_POINTS` points."""
+    wanted = [name for name in dataset.names if not name.startswith(UNWANTED_PREFIXES)]
     return [name for name in wanted if (_count_points(dataset.folder / name) or 0) >= FEWEST_POINTS]
 
 
@@ -108,15 +84,3 @@ def _count_points(folder: Path) -> int | None:
     """Number of tracked points; None for the few training sequences without tracks."""
     shape = npz_shape(folder / "anno.npz", "trajs_3d")
     return shape[1] if len(shape) == 3 else None
-
-
-def _count_frames(folder: Path) -> int:
-    """Number of images; they must be numbered from 0 without a gap."""
-    rgbs = folder / "rgbs"
-    if not rgbs.is_dir():
-        raise UserError(f"{rgbs} does not exist; the data set is incomplete, fetch it again")
-    present = {path.name for path in rgbs.glob("rgb_*.jpg")}
-    for index in range(len(present)):
-        if f"rgb_{index:05d}.jpg" not in present:
-            raise UserError(f"{rgbs / f'rgb_{index:05d}.jpg'} does not exist; the data set is incomplete, fetch it again")
-    return len(present)

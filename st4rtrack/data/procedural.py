@@ -7,26 +7,17 @@ Cameras follow OpenCV (x right, y down, z forward), the centre of the top-left p
 depth is along z. Points are in the camera frame of the anchor frame. Sky has no depth: see `ClipBatch.valid`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import torch
 
+from st4rtrack.data.clip import Clip
 from st4rtrack.data.procedural_config import ProceduralConfig
 from st4rtrack.data.procedural_paint import develop
 from st4rtrack.data.procedural_render import NEAREST_M, RayCaster, ViewBatch
 from st4rtrack.data.procedural_scene import SceneBatch, sample_scenes
 from st4rtrack.data.procedural_solids import affine_rows
-
-__all__ = [
-    "ClipBatch",
-    "ProceduralClip",
-    "ProceduralConfig",
-    "procedural_clip",
-    "reconstruction_points",
-    "render_clips",
-    "tracking_points",
-]
 
 FRAMES_PER_SECOND = 12.0
 MOVES_M = 0.01
@@ -34,31 +25,13 @@ FLOW_GRID = 5  # pixels per axis whose motion is averaged for motion blur
 
 
 @dataclass(frozen=True)
-class ClipBatch:
-    """Rendered clips: B scenes with F frames and P parts (part 0 is the room or the ground).
+class ClipBatch(SceneBatch):
+    """Rendered clips: their scenes, and B x F images of H x W pixels; all tensors but `light` and `optics` on one device."""
 
-    rgb [B, F, H, W, 3] uint8; depth [B, F, H, W] float32, metres, 0 for sky; part_index [B, F, H, W] int64,
-    -1 for sky; local_points [B, F, H, W, 3] float32, surface point of each pixel in the frame of its part.
-    float64, in the generator's world: world_from_camera [B, F, 4, 4], world_from_part [B, F, P, 4, 4] (affine),
-    intrinsics [B, 3, 3] in pixels; quadric [B, P, 3] and power [B, P, 2], shapes of the parts; waves [B, 4, K] of
-    the ground. present [B, P] bool.
-    setting [B] index into `procedural_config.SETTINGS`, on the CPU; object_of_part [B, P]; part_moves [B, P] bool.
-    """
-
-    rgb: torch.Tensor
-    depth: torch.Tensor
-    part_index: torch.Tensor
-    local_points: torch.Tensor
-    world_from_camera: torch.Tensor
-    world_from_part: torch.Tensor
-    intrinsics: torch.Tensor
-    quadric: torch.Tensor
-    power: torch.Tensor
-    present: torch.Tensor
-    waves: torch.Tensor
-    setting: torch.Tensor
-    object_of_part: torch.Tensor
-    part_moves: torch.Tensor
+    rgb: torch.Tensor  # [B, F, H, W, 3] uint8
+    depth: torch.Tensor  # [B, F, H, W] float32, metres, 0 for sky
+    part_index: torch.Tensor  # [B, F, H, W] int64, -1 for sky
+    local_points: torch.Tensor  # [B, F, H, W, 3] float32, surface point of each pixel in the frame of its part
     config: ProceduralConfig
 
     @property
@@ -72,33 +45,28 @@ class ClipBatch:
         flat = self.part_index.clamp(min=0).flatten(1)
         return torch.where(self.valid, torch.gather(self.object_of_part, 1, flat).reshape(self.depth.shape), -1)
 
+    @property
+    def part_moves(self) -> torch.Tensor:
+        """Parts that move over the clip: [B, P] bool."""
+        return (self.world_from_part - self.world_from_part[:, :1]).abs().amax((1, 3, 4)) > 1e-4
+
 
 @dataclass(frozen=True)
 class ProceduralClip:
-    """One scene with ground truth as NumPy arrays; world = camera frame of the anchor.
+    """One scene with ground truth as NumPy arrays; world = camera frame of the anchor."""
 
-    rgb [F, H, W, 3] uint8; time_s [F]; depth [F, H, W] metres, 0 for sky; intrinsics [F, 3, 3]; world_from_camera [F, 4, 4];
-    tracking_points_world and reconstruction_points_world [F, H, W, 3]; visible [F, H, W] and moving [H, W] bool;
-    tracking_valid and reconstruction_valid [F, H, W] bool: false where the anchor's pixel, or the frame's, shows the sky;
-    object_index [F, H, W] as in `ClipBatch`.
-    """
-
-    rgb: np.ndarray
-    time_s: np.ndarray
-    depth: np.ndarray
-    intrinsics: np.ndarray
-    world_from_camera: np.ndarray
-    tracking_points_world: np.ndarray
-    visible: np.ndarray
-    moving: np.ndarray
-    reconstruction_points_world: np.ndarray
-    tracking_valid: np.ndarray
-    reconstruction_valid: np.ndarray
-    object_index: np.ndarray
-
-
-def _caster(config: ProceduralConfig) -> RayCaster:
-    return RayCaster(compiled=config.compile, shadows=config.shadows, rays_per_call=config.rays_per_call)
+    rgb: np.ndarray  # [F, H, W, 3] uint8
+    time_s: np.ndarray  # [F]
+    depth: np.ndarray  # [F, H, W] metres, 0 for sky
+    intrinsics: np.ndarray  # [F, 3, 3]
+    world_from_camera: np.ndarray  # [F, 4, 4]
+    tracking_points_world: np.ndarray  # [F, H, W, 3]
+    visible: np.ndarray  # [F, H, W] bool
+    moving: np.ndarray  # [H, W] bool
+    reconstruction_points_world: np.ndarray  # [F, H, W, 3]
+    tracking_valid: np.ndarray  # [F, H, W] bool, false where the anchor's pixel shows the sky
+    reconstruction_valid: np.ndarray  # [F, H, W] bool, false where the frame's pixel shows the sky
+    object_index: np.ndarray  # [F, H, W] as in `ClipBatch`
 
 
 def _rows(matrix: torch.Tensor) -> torch.Tensor:
@@ -109,9 +77,7 @@ def _rows(matrix: torch.Tensor) -> torch.Tensor:
 def _camera_rays(intrinsics: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Rays through the pixel centres with z = 1: [B, 3, H * W]."""
     v, u = torch.meshgrid(
-        torch.arange(height, device=intrinsics.device) + 0.5,
-        torch.arange(width, device=intrinsics.device) + 0.5,
-        indexing="ij",
+        torch.arange(height, device=intrinsics.device) + 0.5, torch.arange(width, device=intrinsics.device) + 0.5, indexing="ij"
     )
     u = (u.flatten() - intrinsics[:, 0, 2:]) / intrinsics[:, 0, :1]
     v = (v.flatten() - intrinsics[:, 1, 2:]) / intrinsics[:, 1, 1:2]
@@ -180,27 +146,18 @@ def render_clips(
     ray = ray.repeat_interleave(config.num_frames, 0)
     setting = scenes.setting.repeat_interleave(config.num_frames)
     views = _views(scenes, config.rounded_groups, device)
-    depth, part, local, colour = _caster(config).shade(setting, views, ray)
+    depth, part, local, colour = RayCaster(config, device).shade(setting, views, ray)
     colour = colour.reshape(batch, config.num_frames, 3, *shape[2:])
     depth = depth.reshape(shape)
-    poses = scenes.world_from_part
-    return ClipBatch(
+    clips = ClipBatch(
+        **vars(scenes),
         rgb=develop(colour, scenes.optics, _mean_flow(scenes, depth), seed, first),
         depth=depth,
         part_index=part.reshape(shape),
         local_points=local.transpose(1, 2).reshape(*shape, 3),
-        world_from_camera=scenes.world_from_camera.to(device),
-        world_from_part=poses.to(device),
-        intrinsics=scenes.intrinsics.to(device),
-        quadric=scenes.quadric.to(device),
-        power=scenes.power.to(device),
-        present=scenes.present.to(device),
-        waves=scenes.waves.to(device),
-        setting=scenes.setting,
-        object_of_part=scenes.object_of_part.to(device),
-        part_moves=((poses - poses[:, :1]).abs().amax((1, 3, 4)) > 1e-4).to(device),
         config=config,
     )
+    return clips_to(clips, device)
 
 
 def clips_to(clips: ClipBatch, device: str | torch.device) -> ClipBatch:
@@ -228,7 +185,7 @@ def tracking_points(clips: ClipBatch, anchor: int) -> tuple[torch.Tensor, torch.
     power = clips.power[:, 1 : clips.config.rounded_groups + 1]
     shared = (x.float().repeat_interleave(frames, 0) for x in (clips.quadric, power, clips.present, clips.waves))
     placed = torch.cat([_rows(anchor_from_part), _rows(camera_from_part)], -1).float().transpose(2, 3)
-    in_anchor, in_camera, clear = _caster(clips.config).follow(
+    in_anchor, in_camera, clear = RayCaster(clips.config, clips.depth.device).follow(
         clips.setting.repeat_interleave(frames),
         (part_from_camera.flatten(0, 1), *shared, placed.flatten(0, 1)),
         part.repeat_interleave(frames, 0),
@@ -270,12 +227,7 @@ def reconstruction_points(clips: ClipBatch, anchor: int) -> torch.Tensor:
 
 
 def procedural_clip(
-    seed: int,
-    config: ProceduralConfig | None = None,
-    *,
-    anchor: int = 0,
-    number: int = 0,
-    device: str | torch.device = "cpu",
+    seed: int, config: ProceduralConfig | None = None, *, anchor: int = 0, number: int = 0, device: str | torch.device = "cpu"
 ) -> ProceduralClip:
     """Render scene `number` of a seed on `device`, with all ground truth as NumPy arrays; deterministic."""
     config = config or ProceduralConfig(num_frames=16)
@@ -301,3 +253,20 @@ def procedural_clip(
         reconstruction_valid=valid,
         object_index=clips.object_index[0].numpy(),
     )
+
+
+@dataclass(frozen=True)
+class ProceduralClips:
+    """Endless source of training clips: clip `index` is scene `index` of the seed, the same every time and in every process."""
+
+    config: ProceduralConfig = field(default_factory=lambda: ProceduralConfig(num_frames=24))
+    seed: int = 0
+    device: str = "cpu"  # device that renders; the clips are NumPy arrays in any case
+
+    def clip(self, index: int) -> Clip:
+        """Return clip `index` (>= 0), with the camera frame of frame 0 as world. Sky pixels of frame 0 have no track."""
+        if index < 0:
+            raise IndexError(f"clips are numbered from 0, not {index}")
+        clip = procedural_clip(self.seed, self.config, number=index, device=self.device)
+        arrays = {each.name: getattr(clip, each.name) for each in fields(Clip) if hasattr(clip, each.name)}
+        return Clip(name=f"procedural {self.seed}/{index}", **arrays)

@@ -17,48 +17,32 @@ CAMERA_SHARES = (0.06, 0.19, 0.31, 0.29, 0.15)
 
 @dataclass(frozen=True)
 class ProceduralConfig:
-    """Rendering options; the defaults are a mixture of everything.
+    """Rendering options; the defaults are a mixture of everything."""
 
-    Attributes:
-        height, width: pixels, landscape or portrait.
-        num_frames: frames per clip, evenly spaced over the duration of the clip unless `times` is set.
-        times: increasing times of the frames as shares of the duration, 0 to 1; empty for even spacing.
-        setting: "room", "ground" (flat, with sky), "terrain" (a height field, with sky) or "mixed".
-        camera: "fixed", "handheld", "dolly", "orbit", "pan" or "mixed".
-        max_parts: number of convex parts besides the room or the ground.
-        superquadrics: number of objects whose main part is a superquadric.
-        shadows: whether the light casts shadows (a third of the cost).
-        motion, camera_motion: scale of the motion of objects and of the camera.
-        moving_share: share of the objects that are dynamic.
-        falling_share: share of the dynamic objects that start in the air, fall with rotation and stay where they land.
-        noise, blur, exposure: scale of sensor noise, of defocus and motion blur, and of exposure changes over the clip.
-        jpeg: share of the clips with JPEG compression; none on a GPU.
-        min_fov_deg, max_fov_deg: field of view across the long side.
-        compile: fuse the ray caster with `torch.compile` (slow first call).
-        rays_per_call: rays cast per call; None chooses by device.
-    """
-
+    # height, width: pixels, landscape or portrait
     height: int = 192
     width: int = 256
-    num_frames: int = 2
-    times: tuple[float, ...] = ()
-    setting: str = "mixed"
-    camera: str = "mixed"
-    max_parts: int = 12
-    superquadrics: int = 2
-    shadows: bool = True
+    num_frames: int = 2  # frames per clip, evenly spaced over the duration of the clip unless `times` is set
+    times: tuple[float, ...] = ()  # increasing times of the frames as shares of the duration, 0 to 1; empty for even spacing
+    setting: str = "mixed"  # "room", "ground" (flat, with sky), "terrain" (a height field, with sky) or "mixed"
+    camera: str = "mixed"  # "fixed", "handheld", "dolly", "orbit", "pan" or "mixed"
+    max_parts: int = 12  # number of convex parts besides the room or the ground
+    superquadrics: int = 2  # number of objects whose main part is a superquadric
+    shadows: bool = True  # whether the light casts shadows (a third of the cost)
+    # motion, camera_motion: scale of the motion of objects and of the camera
     motion: float = 1.0
     camera_motion: float = 1.0
-    moving_share: float = 0.6
-    falling_share: float = 0.0
+    moving_share: float = 0.6  # share of the objects that are dynamic
+    falling_share: float = 0.0  # share of the dynamic objects that start in the air, fall with rotation and stay where they land
+    # noise, blur, exposure: scale of sensor noise, of defocus and motion blur, and of exposure changes over the clip
     noise: float = 1.0
     blur: float = 1.0
     exposure: float = 1.0
-    jpeg: float = 0.5
+    jpeg: float = 0.5  # share of the clips with JPEG compression; none on a GPU
+    # min_fov_deg, max_fov_deg: field of view across the long side
     min_fov_deg: float = 30.0
     max_fov_deg: float = 100.0
-    compile: bool = False
-    rays_per_call: int | None = None
+    compile: bool = False  # fuse the ray caster with `torch.compile` (slow first call)
 
     def __post_init__(self) -> None:
         for field, names in (("setting", SETTINGS), ("camera", CAMERAS)):

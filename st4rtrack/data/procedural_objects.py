@@ -29,13 +29,10 @@ class Groups:
 
 @dataclass(frozen=True)
 class Shapes:
-    """Shapes of parts: the unit cube intersected with a quadric or, for the first roots, a superquadric.
+    """Shapes of parts: the unit cube intersected with a quadric or, for the first roots, a superquadric."""
 
-    quadric [B, P, 3] of `quadric . x^2 <= 1`; power [B, P, 2]: exponents a across (x, z) and b along (y) of the set
-    (|x|^a + |z|^a)^(b / a) + |y|^b <= 1; zero for other parts. The quadric of a superquadric is its bounding ball.
-    """
-
-    quadric: torch.Tensor
+    quadric: torch.Tensor  # [B, P, 3] of `quadric . x^2 <= 1`; of a superquadric, its bounding ball
+    # [B, P, 2] exponents a across (x, z) and b along (y) of (|x|^a + |z|^a)^(b / a) + |y|^b <= 1; zero for other parts
     power: torch.Tensor
 
 

@@ -3,11 +3,11 @@
 import math
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from st4rtrack.data.augment import through_jpeg
 from st4rtrack.data.procedural_camera import CameraPath
 from st4rtrack.data.procedural_config import ProceduralConfig, Sampler
 from st4rtrack.data.procedural_texture import FIRST_CLEAN, NUM_KINDS, NUM_TEXTURES, REGULAR_KINDS
@@ -19,26 +19,25 @@ SUN_M = 60.0
 
 @dataclass(frozen=True)
 class Light:
-    """Lamp, or sun far away. position [B, 3] in the world; ambient, diffuse [B, 3]; haze [B, 4]: colour, 1 / metres."""
+    """Lamp, or sun far away."""
 
-    position: torch.Tensor
-    ambient: torch.Tensor
-    diffuse: torch.Tensor
-    haze: torch.Tensor
+    position: torch.Tensor  # [B, 3] in the world
+    ambient: torch.Tensor  # [B, 3]
+    diffuse: torch.Tensor  # [B, 3]
+    haze: torch.Tensor  # [B, 4]: colour, 1 / metres
 
 
 @dataclass(frozen=True)
 class Optics:
-    """Camera effects over a clip: gain [B, F, 3]; gamma, blur, noise, shutter [B] (share of the time between frames);
-    defocus and JPEG quality (0 for none) [B] integers."""
+    """Camera effects over a clip; [B] except `gain`."""
 
-    gain: torch.Tensor
+    gain: torch.Tensor  # [B, F, 3]
     gamma: torch.Tensor
     blur: torch.Tensor
     noise: torch.Tensor
-    shutter: torch.Tensor
-    defocus: torch.Tensor
-    jpeg: torch.Tensor
+    shutter: torch.Tensor  # share of the time between frames
+    defocus: torch.Tensor  # integer, passes of a filter
+    jpeg: torch.Tensor  # integer, quality; 0 for none
 
 
 def _textures(sampler: Sampler, parts: int, own: torch.Tensor, regular: torch.Tensor) -> torch.Tensor:
@@ -158,7 +157,9 @@ def develop(colour: torch.Tensor, optics: Optics, flow_px: torch.Tensor, seed: i
         level = noise.mul_(float(optics.noise[row])).add_(tone).clamp_(0, 1).mul_(255).add_(0.5)
         picture = level.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
         quality = int(optics.jpeg[row])
-        pictures.append(_jpeg(picture, quality) if quality and one.device.type == "cpu" else picture)
+        if quality and one.device.type == "cpu":
+            picture = torch.from_numpy(np.stack([through_jpeg(image, quality) for image in picture.numpy()]))
+        pictures.append(picture)
     return torch.stack(pictures)
 
 
@@ -207,14 +208,3 @@ def _tone(colour: torch.Tensor, gain: torch.Tensor, gamma: float) -> torch.Tenso
     colour = (colour * (exposure * gain)[:, :, None, None]).clamp_(min=1e-4) ** gamma
     # Soft shoulder instead of clipping: bright walls keep their texture.
     return torch.where(colour > 0.8, 1 - 0.2 * torch.exp(4 - 5 * colour), colour)
-
-
-def _jpeg(pictures: torch.Tensor, quality: int) -> torch.Tensor:
-    """Compress and decompress images [F, H, W, 3] uint8."""
-    read = []
-    for picture in pictures.numpy():
-        data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
-        assert decoded is not None, "decoding of an image encoded here"
-        read.append(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
-    return torch.from_numpy(np.stack(read))

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import torch
 
-from st4rtrack.data.procedural_config import SETTINGS
+from st4rtrack.data.procedural_config import SETTINGS, ProceduralConfig
 from st4rtrack.data.procedural_ground import columns_of, ground_slope
 from st4rtrack.data.procedural_paint import SKY_FACE
 from st4rtrack.data.procedural_solids import affine_rows, combine, enter_distance, meet_backdrop
@@ -30,26 +30,21 @@ RAYS_PER_CALL_GPU = 1 << 22
 
 @dataclass(frozen=True)
 class ViewBatch:
-    """Inputs of the ray caster, float32 on the device, one row per view.
+    """Inputs of the ray caster, float32 on the device, one row per view; directions and positions in the camera frame."""
 
-    part_from_camera [V, P, 12]: 3x3 part and translation. quadric [V, P, 3]. power [V, S, 2] of parts 1 to S. present [V, P].
-    waves [V, 4, K]. size_m [V, P, 3]. faces [V, 19, P * 6]. light [V, 3] in camera frame. ambient, diffuse [V, 3]. haze [V, 4].
-    up [V, 3]: upward direction of the world in the camera frame. pixel [V, 1]: width of a pixel at unit depth.
-    """
-
-    part_from_camera: torch.Tensor
-    quadric: torch.Tensor
-    power: torch.Tensor
-    present: torch.Tensor
-    waves: torch.Tensor
-    size_m: torch.Tensor
-    faces: torch.Tensor
-    light: torch.Tensor
-    ambient: torch.Tensor
-    diffuse: torch.Tensor
-    haze: torch.Tensor
-    up: torch.Tensor
-    pixel: torch.Tensor
+    part_from_camera: torch.Tensor  # [V, P, 12]: 3x3 part and translation
+    quadric: torch.Tensor  # [V, P, 3]
+    power: torch.Tensor  # [V, S, 2] of parts 1 to S
+    present: torch.Tensor  # [V, P]
+    waves: torch.Tensor  # [V, 4, K]
+    size_m: torch.Tensor  # [V, P, 3]
+    faces: torch.Tensor  # [V, 19, P * 6]
+    light: torch.Tensor  # [V, 3]
+    ambient: torch.Tensor  # [V, 3]
+    diffuse: torch.Tensor  # [V, 3]
+    haze: torch.Tensor  # [V, 4]
+    up: torch.Tensor  # [V, 3] upward direction of the world
+    pixel: torch.Tensor  # [V, 1] width of a pixel at unit depth
 
     def tensors(self) -> tuple[torch.Tensor, ...]:
         return tuple(vars(self).values())
@@ -208,60 +203,43 @@ class RayCaster:
     On the CPU, one view at a time in chunks that fit the cache; on a GPU, as many views of one setting at once as fit.
     """
 
-    def __init__(self, *, compiled: bool, shadows: bool, rays_per_call: int | None = None) -> None:
-        self.shadows = shadows
-        self.compiled = compiled
-        self.rays_per_call = rays_per_call
-        self._shade: Callable[..., tuple[torch.Tensor, ...]] = _compiled(_shade_rays) if compiled else _shade_rays
-        self._follow: Callable[..., tuple[torch.Tensor, ...]] = _compiled(_follow_points) if compiled else _follow_points
-
-    def _compact(self, device: torch.device) -> bool:
-        return device.type == "cpu" and not self.compiled
-
-    def _piece(self, device: torch.device, views: int, rays: int) -> tuple[int, int]:
-        """Number of views and rays per call."""
-        if device.type == "cpu":
-            size = self.rays_per_call or (RAYS_PER_CALL_CPU if self.compiled else RAYS_PER_CALL_EAGER)
-            return 1, size
-        size = self.rays_per_call or RAYS_PER_CALL_GPU
-        return max(1, min(views, size // rays)), rays
+    def __init__(self, config: ProceduralConfig, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.compact = device.type == "cpu" and not config.compile
 
     def shade(self, setting: torch.Tensor, views: ViewBatch, ray: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Depth [V, N], part [V, N], local [V, 3, N] and colour [V, 3, N] of rays [V, 3, N]; setting [V] on the CPU."""
-        atlas = texture_atlas(ray.device)
-        constants = (atlas.texels, atlas.num_textures, self.shadows, self._compact(ray.device))
+        """Depth [V, N], part [V, N], local [V, 3, N] and colour [V, 3, N] of rays [V, 3, N]; setting [V]."""
+        shade = self._kernel(_shade_rays)
+        constants = (*texture_atlas(self.device), self.config.shadows, self.compact)
         return self._by_setting(
-            setting, lambda *tensors: self._shade(tensors[:-2], tensors[-2], *constants, tensors[-1]), views.tensors(), (ray,)
+            setting, lambda *tensors: shade(tensors[:-2], tensors[-2], *constants, tensors[-1]), views.tensors(), (ray,)
         )
 
     def follow(
         self, setting: torch.Tensor, per_view: tuple[torch.Tensor, ...], part: torch.Tensor, local: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
         """Points [V, 3, N] in the anchor's camera and in the view's, and visibility [V, N]: see `_follow_points`."""
-        compact = self._compact(local.device)
+        follow = self._kernel(_follow_points)
         return self._by_setting(
-            setting, lambda *tensors: self._follow(*tensors[:-1], compact, tensors[-1]), per_view, (part, local)
+            setting, lambda *tensors: follow(*tensors[:-1], self.compact, tensors[-1]), per_view, (part, local)
         )
+
+    def _kernel(self, function: Callable[..., tuple[torch.Tensor, ...]]) -> Callable[..., tuple[torch.Tensor, ...]]:
+        return _compiled(function) if self.config.compile else function
 
     def _by_setting(
         self, setting: torch.Tensor, call: Callable[..., tuple[torch.Tensor, ...]], per_view: tuple[torch.Tensor, ...],
         per_ray: tuple[torch.Tensor, ...],
     ) -> tuple[torch.Tensor, ...]:  # fmt: skip
         """Run `call(*per_view, *per_ray, setting name)` on the views of each setting; results are in the original order."""
-        present = setting.unique().tolist()
-        if len(present) == 1:
-            return self._in_pieces(lambda *tensors: call(*tensors, SETTINGS[present[0]]), per_view, per_ray)
-        whole: list[torch.Tensor] = []
-        for index in present:
-            rows = (setting == index).nonzero()[:, 0].to(per_ray[0].device)
-            done = self._in_pieces(
-                lambda *tensors, index=index: call(*tensors, SETTINGS[index]),
-                tuple(x[rows] for x in per_view), tuple(x[rows] for x in per_ray),
-            )  # fmt: skip
-            whole = whole or [x.new_empty((len(setting), *x.shape[1:])) for x in done]
-            for target, value in zip(whole, done, strict=True):
-                target[rows] = value
-        return tuple(whole)
+        order, done = [], []
+        for index in setting.unique().tolist():
+            rows = (setting == index).nonzero()[:, 0].to(self.device)
+            order.append(rows)
+            here = [tuple(x[rows] for x in tensors) for tensors in (per_view, per_ray)]
+            done.append(self._in_pieces(lambda *tensors, name=SETTINGS[index]: call(*tensors, name), *here))
+        back = torch.cat(order).argsort()
+        return tuple(torch.cat(parts)[back] for parts in zip(*done, strict=True))
 
     def _in_pieces(
         self, call: Callable[..., tuple[torch.Tensor, ...]], per_view: tuple[torch.Tensor, ...],
@@ -269,7 +247,9 @@ class RayCaster:
     ) -> tuple[torch.Tensor, ...]:  # fmt: skip
         """Run `call` on chunks of the views (first axis) and of the rays (last axis), and concatenate the results."""
         views, rays = per_ray[0].shape[0], per_ray[0].shape[-1]
-        views_per_call, size = self._piece(per_ray[0].device, views, rays)
+        views_per_call, size = 1, RAYS_PER_CALL_CPU if self.config.compile else RAYS_PER_CALL_EAGER
+        if self.device.type != "cpu":
+            views_per_call, size = max(1, RAYS_PER_CALL_GPU // rays), rays
         padding = -rays % size
         if padding:
             per_ray = tuple(torch.cat([x, x[..., -1:].expand(*x.shape[:-1], padding)], -1) for x in per_ray)

@@ -17,26 +17,22 @@ class SceneBatch:
     """B scenes at F times with P parts; part 0 is the backdrop: a room from inside, or the ground.
 
     Every other part is the unit cube [-1, 1]^3 cut with the quadric `quadric . x^2 <= 1` or a superquadric (see `Shapes`), mapped
-    to the world by an affine `world_from_part`. The frame of the ground is the world. float64: time [B, F] in [0, 1], intrinsics
-    [B, 3, 3], world_from_camera [B, F, 4, 4], world_from_part [B, F, P, 4, 4], quadric [B, P, 3], power [B, P, 2], size_m
-    [B, P, 3] half sizes at rest, faces [B, 19, P * 6] (see `sample_faces`), waves [B, 4, K] (see `ground_y`). setting [B] index
-    into `SETTINGS`; object_of_part [B, P]: 0 for the backdrop; present and grounded (the part's object stands or
-    rolls) [B, P] bool.
+    to the world by an affine `world_from_part`. The frame of the ground is the world. Floating-point tensors are float64.
     """
 
-    time: torch.Tensor
-    intrinsics: torch.Tensor
-    world_from_camera: torch.Tensor
-    world_from_part: torch.Tensor
-    quadric: torch.Tensor
-    power: torch.Tensor
-    size_m: torch.Tensor
-    faces: torch.Tensor
-    waves: torch.Tensor
-    setting: torch.Tensor
-    object_of_part: torch.Tensor
-    present: torch.Tensor
-    grounded: torch.Tensor
+    time: torch.Tensor  # [B, F] in [0, 1]
+    intrinsics: torch.Tensor  # [B, 3, 3]
+    world_from_camera: torch.Tensor  # [B, F, 4, 4]
+    world_from_part: torch.Tensor  # [B, F, P, 4, 4]
+    quadric: torch.Tensor  # [B, P, 3]
+    power: torch.Tensor  # [B, P, 2]
+    size_m: torch.Tensor  # [B, P, 3] half sizes at rest
+    faces: torch.Tensor  # [B, 19, P * 6], see `sample_faces`
+    waves: torch.Tensor  # [B, 4, K], see `ground_y`
+    setting: torch.Tensor  # [B] index into `SETTINGS`
+    object_of_part: torch.Tensor  # [B, P], 0 for the backdrop
+    present: torch.Tensor  # [B, P] bool
+    grounded: torch.Tensor  # [B, P] bool, the part's object stands or rolls
     light: Light
     optics: Optics
 

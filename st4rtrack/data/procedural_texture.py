@@ -6,7 +6,6 @@ mip levels so that distant surfaces do not alias.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -20,14 +19,6 @@ FIRST_CLEAN = 32
 """First texture with almost no grain; these repeat exactly."""
 REGULAR_KINDS = (3, 4, 5, 6)
 """Kinds of regular patterns: bricks, checks, stripes, dots."""
-
-
-@dataclass(frozen=True)
-class TextureAtlas:
-    """Packed texture atlas. `texels` [levels and textures and pixels, flat] int32: three bytes per texel, coarsest level last."""
-
-    texels: torch.Tensor
-    num_textures: int
 
 
 def value_noise(generator: torch.Generator, cells: int, channels: int = 3) -> torch.Tensor:
@@ -138,21 +129,19 @@ def make_texture(index: int) -> torch.Tensor:
     return ((1 - clean * amount) * pattern + clean * (amount * grain + 0.25 * (stains - 0.5))).clamp(0, 1)
 
 
-@lru_cache(maxsize=2)
-def _packed_atlas() -> torch.Tensor:
+@lru_cache(maxsize=4)
+def texture_atlas(device: torch.device) -> tuple[torch.Tensor, int]:
+    """Texels of all textures on a device, and the number of textures; built once per process (about a second).
+
+    Texels [levels and textures and pixels, flat] int32: three bytes each, coarsest level last.
+    """
     level = torch.stack([make_texture(index) for index in range(NUM_TEXTURES)])
     packed = []
     for _ in range(MIP_LEVELS):
         bytes_ = (level * 255 + 0.5).to(torch.int32)
         packed.append((bytes_[:, 0] | (bytes_[:, 1] << 8) | (bytes_[:, 2] << 16)).reshape(-1))
         level = F.avg_pool2d(level, 2)
-    return torch.cat(packed)
-
-
-@lru_cache(maxsize=4)
-def texture_atlas(device: torch.device) -> TextureAtlas:
-    """Texture atlas on a device; built once per process (about a second)."""
-    return TextureAtlas(_packed_atlas().to(device), NUM_TEXTURES)
+    return torch.cat(packed).to(device), NUM_TEXTURES
 
 
 def _channels(packed: torch.Tensor) -> torch.Tensor:

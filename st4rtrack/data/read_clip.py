@@ -24,18 +24,15 @@ MOVES_M = 0.01
 
 @dataclass(frozen=True)
 class Reading:
-    """Options for converting raw frames to a clip.
+    """Options for converting raw frames to a clip."""
 
-    Attributes:
-        height, width: size of the clip in pixels.
-        nearest_m, farthest_m: exclusive range of known depth; outside of it, depth is unknown and points are not tracked.
-        foreground_only: with rigid parts, train only on dynamic parts, in both branches (as the release does for Kubric).
-    """
-
+    # height, width: size of the clip in pixels
     height: int = 288
     width: int = 512
+    # nearest_m, farthest_m: exclusive range of known depth; outside of it, depth is unknown and points are not tracked
     nearest_m: float = 0.0
     farthest_m: float = inf
+    # with rigid parts, train only on dynamic parts, in both branches (as the release does for Kubric)
     foreground_only: bool = False
 
 
@@ -91,8 +88,7 @@ def scatter_tracks(points_world: np.ndarray, intrinsics: np.ndarray, reading: Re
     Of several points in one pixel the nearest is kept; it occludes the others. (The release keeps the last one written.)
 
     Args:
-        points_world: [time, points, 3] in the anchor's world, NaN where unknown. All points must be visible in the anchor, unless
-            they lie outside its image or the depth range.
+        points_world: [time, points, 3] in the anchor's world, NaN where unknown, visible in the anchor if in its image and range.
         intrinsics: [3, 3] of the anchor.
         reading: size of the map, and depth range.
     Returns:
@@ -118,15 +114,12 @@ def scatter_tracks(points_world: np.ndarray, intrinsics: np.ndarray, reading: Re
 
 
 def follow_parts(depth: np.ndarray, label: np.ndarray, intrinsics: np.ndarray, moved: np.ndarray) -> np.ndarray:
-    """Track every pixel of the anchor by the rigid motion of the part that it shows.
+    """Track every pixel of the anchor by the rigid motion of the part that it shows: [time, height, width, 3] float32.
 
     Args:
-        depth: [height, width] of the anchor.
-        label: [height, width], index of the part.
+        depth, label: [height, width] of the anchor, the latter the index of the part.
         intrinsics: [3, 3] of the anchor.
         moved: [time, parts, 4, 4], motion from the anchor's time to each time, in the anchor's world.
-    Returns:
-        [time, height, width, 3] float32.
     """
     anchor = unproject(pixel_grid(*depth.shape), depth.astype(np.float64), intrinsics)
     points = np.empty((len(moved), *anchor.shape), np.float32)

@@ -13,14 +13,10 @@ SAME_SURFACE = 1.05
 
 @dataclass(frozen=True)
 class Framing:
-    """Crop of an image, independent of its size.
+    """Crop of an image, independent of its size."""
 
-    Attributes:
-        share: size relative to the largest crop of the target aspect ratio, in each direction; in (0, 1].
-        place: position within the remaining space, from the left and from the top; (0.5, 0.5) is centred.
-    """
-
-    share: float = 1.0
+    share: float = 1.0  # size relative to the largest crop of the target aspect ratio, in each direction; in (0, 1]
+    # position within the remaining space, from the left and from the top; (0.5, 0.5) is centred
     place: tuple[float, float] = (0.5, 0.5)
 
 
@@ -98,8 +94,6 @@ def _centres(window: Window) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _neighbours(positions: np.ndarray, count: int) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """Two neighbouring pixels of each position, and the weight of the second.
-    Extrapolates linearly beyond the first and the last pixel centre.
-    """
+    """Two neighbouring pixels of each position and the weight of the second; extrapolates beyond the outer pixel centres."""
     first = np.clip(np.floor(positions - 0.5), 0, max(count - 2, 0)).astype(int)
     return (first, np.minimum(first + 1, count - 1)), positions - 0.5 - first

@@ -8,7 +8,7 @@ import numpy as np
 
 from st4rtrack.data.augment import Augmentation, augment_clip, draw_frames, draw_framing
 from st4rtrack.data.clip import Clip
-from st4rtrack.data.raw import RawSequence
+from st4rtrack.data.raw import RawDataset
 from st4rtrack.data.read_clip import Reading, read_clip
 from st4rtrack.types import UserError
 
@@ -16,39 +16,25 @@ FIRST_EPOCHS = 5
 """Epochs at the start of the curriculum that use only the smallest stride."""
 
 
-class ClipDataset(Protocol):
+class ClipDataset(RawDataset, Protocol):
     """Raw data set that knows the length of its sequences without opening them."""
 
     def length(self, name: str) -> int:
         """Number of frames of a sequence."""
         ...
 
-    def open(self, name: str) -> RawSequence:
-        """Open a sequence."""
-        ...
-
 
 @dataclass(frozen=True)
 class Sampling:
-    """Clip sampling of one data set.
+    """Clip sampling of one data set."""
 
-    Attributes:
-        frames: frames per clip; two make a pair.
-        strides: strides between the frames of a clip, in video frames, increasing.
-        clip_step: step between the starts of clips, in video frames.
-        samples_per_epoch: clips per epoch.
-        epochs: length of the training, over which the curriculum is spread.
-        curriculum: whether large strides come later, by `stride_weights`.
-        seed: random seed.
-    """
-
-    frames: int = 24
-    strides: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
-    clip_step: int = 32
-    samples_per_epoch: int = 600
-    epochs: int = 50
-    curriculum: bool = False
-    seed: int = 0
+    frames: int = 24  # frames per clip; two make a pair
+    strides: tuple[int, ...] = (1, 2, 3, 4, 5, 6)  # strides between the frames of a clip, in video frames, increasing
+    clip_step: int = 32  # step between the starts of clips, in video frames
+    samples_per_epoch: int = 600  # clips per epoch
+    epochs: int = 50  # length of the training, over which the curriculum is spread
+    curriculum: bool = False  # whether large strides come later, by `stride_weights`
+    seed: int = 0  # random seed
 
     def __post_init__(self) -> None:
         counts = (self.frames - 1, self.clip_step, self.samples_per_epoch, self.epochs, *self.strides)
@@ -60,22 +46,15 @@ class Sampling:
 
 
 def clip_starts(length: int, frames: int, stride: int, clip_step: int) -> range:
-    """First frames of the clips of a video of `length` frames, as released.
-    These are 0, clip_step, ... while start + frames * stride <= length.
-    """
+    """First frames of the clips of a video, as released: 0, clip_step, ... while start + frames * stride <= length."""
     return range(0, length - frames * stride + 1, clip_step)
 
 
 def stride_weights(epoch: int, epochs: int, count: int) -> np.ndarray:
     """Sampling probabilities [count] of strides, smallest first, as released for training on pairs.
 
-    Stride i has the weight b e / E + (1 - b) (1 - e / E) with b = i / (count - 1): small strides first, large strides last.
+    Stride i has the weight b e / E + (1 - b) (1 - e / E) with b = i / (count - 1), e = `epoch`, E = `epochs`: small ones first.
     The first `FIRST_EPOCHS` epochs use only the smallest stride.
-
-    Args:
-        epoch: e, from 0.
-        epochs: E.
-        count: number of strides, at least 1.
     """
     if epoch < FIRST_EPOCHS or count == 1:
         return np.eye(count)[0]
@@ -87,17 +66,9 @@ def stride_weights(epoch: int, epochs: int, count: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SequenceClips:
-    """Training clips of raw sequences (a `ClipSource`), indexed over all epochs.
+    """Training clips of raw sequences (a `ClipSource`), indexed over all epochs; sequences too short for any clip are skipped.
 
     Clip k is number k modulo `samples_per_epoch` of its epoch. An epoch uses all clips before one repeats (without curriculum).
-
-    Args:
-        dataset: data set to read from.
-        names: sequences to use; those too short for any clip are skipped.
-        sampling, reading, augmentation: how clips are drawn, read and augmented.
-        label: name of the data set, for messages.
-    Raises:
-        UserError: no sequence is long enough, or one is incomplete.
     """
 
     dataset: ClipDataset
@@ -129,11 +100,7 @@ class SequenceClips:
         return sum(map(len, self.by_stride))
 
     def clip(self, index: int) -> Clip:
-        """Return clip `index` >= 0.
-
-        Raises:
-            UserError: a file is missing or damaged; the message names it.
-        """
+        """Return clip `index` >= 0."""
         epoch, k = divmod(index, self.sampling.samples_per_epoch)
         stride, row = self._draw(epoch)[k]
         sequence, start = self.by_stride[stride][row]

@@ -15,13 +15,7 @@ UNKNOWN = 65535
 
 
 class SevenScenes:
-    """Test sequences of 7-Scenes (all sequences of a scene without a list of them), named `{scene}_seq-NN`.
-
-    Args:
-        root: folder that holds the scene folders.
-    Raises:
-        UserError: the folder does not exist, or holds no sequence.
-    """
+    """Test sequences of the scene folders in `root` (all sequences of a scene without a list), named `{scene}_seq-NN`."""
 
     def __init__(self, root: str | Path) -> None:
         scenes = [Path(root) / name for name in sub_folders(Path(root))]
@@ -31,11 +25,7 @@ class SevenScenes:
             raise UserError(f"{root} holds no scene with a folder seq-01; pass the folder with chess, fire, ... of 7-Scenes")
 
     def open(self, name: str) -> RawSequence:
-        """Open a sequence.
-
-        Raises:
-            UserError: a file is missing or damaged; the message names it.
-        """
+        """Open a sequence."""
         folder = self._folders[name]
         frames = sorted(path.name.removesuffix(".color.png") for path in folder.glob("frame-*.color.png"))
         if not frames:

@@ -14,14 +14,7 @@ from st4rtrack.types import UserError
 
 
 class Tapvid3d:
-    """One source of TAPVid-3D (adt, pstudio, drivetrack).
-
-    Args:
-        root: folder that holds the source's folder, or the folder with its files.
-        source: name of the source.
-    Raises:
-        UserError: the folder does not exist, or holds no `.npz`.
-    """
+    """One source of TAPVid-3D (adt, pstudio, drivetrack); `root` holds the folder of the source, or its files."""
 
     def __init__(self, root: str | Path, source: str) -> None:
         root = Path(root)
@@ -31,11 +24,7 @@ class Tapvid3d:
             raise UserError(f"{self.folder} holds no .npz file of TAPVid-3D; pass the folder with the sequences of {source}")
 
     def open(self, name: str) -> RawSequence:
-        """Open a sequence; its images stay in memory once one of them has been read.
-
-        Raises:
-            UserError: the file is damaged, or holds annotations without images.
-        """
+        """Open a sequence; its images stay in memory once one of them has been read."""
         path = self.folder / f"{name}.npz"
         keys = npz_keys(path)
         if "images_jpeg_bytes" not in keys:

@@ -1,7 +1,4 @@
-"""Training data from a configuration: which data sets, in which folders, and how many samples of each.
-
-`published_data` returns the mixtures of the paper and of the released scripts; `open_training_source` opens a configuration.
-"""
+"""Training data from a configuration: which data sets, in which folders, and how many samples of each."""
 
 from dataclasses import dataclass, field, replace
 from math import inf
@@ -26,56 +23,34 @@ Published = Literal["paper", "seq", "pair"]
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """Configuration of one data set of a mixture.
+    """Configuration of one data set of a mixture."""
 
-    Attributes:
-        name: name of the data set.
-        root: folder that holds its split (Kubric: its sequences).
-        strides, clip_step: see `Sampling`.
-        weight: samples per epoch, relative to `TrainingData.samples_per_epoch`.
-        split: folder of the split; not used for Kubric.
-        farthest_m: depth from this value on counts as unknown.
-        foreground_only: see `Reading`; Kubric only.
-        crop: crop at a random position, whatever the augmentation says.
-        skip_fog: leave out sequences with fog; Point Odyssey only.
-    """
-
-    name: DatasetName
-    root: Path
+    name: DatasetName  # name of the data set
+    root: Path  # folder that holds its split (Kubric: its sequences)
+    # strides, clip_step: see `Sampling`
     strides: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
     clip_step: int = 32
-    weight: float = 1.0
-    split: str = "train"
-    farthest_m: float = inf
-    foreground_only: bool = False
-    crop: bool = False
-    skip_fog: bool = False
+    weight: float = 1.0  # samples per epoch, relative to `TrainingData.samples_per_epoch`
+    split: str = "train"  # folder of the split; not used for Kubric
+    farthest_m: float = inf  # depth from this value on counts as unknown
+    foreground_only: bool = False  # see `Reading`; Kubric only
+    crop: bool = False  # crop at a random position, whatever the augmentation says
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Configuration of a mixture of data sets.
+    """Configuration of a mixture of data sets."""
 
-    Attributes:
-        sources: the data sets.
-        frames: frames per clip; two make a pair.
-        height, width: size of the clips in pixels.
-        samples_per_epoch: clips per epoch of a source of weight 1.
-        epochs: length of the training, over which the curriculum is spread.
-        curriculum: whether large strides come later.
-        augmentation: augmentation of all sources.
-        seed: random seed.
-    """
-
-    sources: tuple[SourceConfig, ...]
-    frames: int = 24
+    sources: tuple[SourceConfig, ...]  # the data sets
+    frames: int = 24  # frames per clip; two make a pair
+    # height, width: size of the clips in pixels
     height: int = 288
     width: int = 512
-    samples_per_epoch: int = 600
-    epochs: int = 50
-    curriculum: bool = False
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    seed: int = 0
+    samples_per_epoch: int = 600  # clips per epoch of a source of weight 1
+    epochs: int = 50  # length of the training, over which the curriculum is spread
+    curriculum: bool = False  # whether large strides come later
+    augmentation: Augmentation = field(default_factory=Augmentation)  # augmentation of all sources
+    seed: int = 0  # random seed
 
 
 _PAPER_STRIDES = tuple(range(1, 7))
@@ -106,8 +81,6 @@ def published_data(
         published: "paper" (Sec. 4: 24 frames, strides 1 to 6, 600 clips of each set, 50 epochs), "seq" or "pair" (the scripts).
         point_odyssey, dynamic_replica, kubric: folders into which the data sets were unpacked.
         seed: random seed.
-    Raises:
-        UserError: no folder was passed.
     """
     roots: dict[DatasetName, str | Path | None] = {
         "point_odyssey": point_odyssey,
@@ -121,11 +94,7 @@ def published_data(
 
 
 def open_training_source(data: TrainingData) -> ClipSource:
-    """Open a mixture as a source of clips; it can be pickled, and reads files only when a clip is requested.
-
-    Raises:
-        UserError: a folder is missing or holds nothing usable; the message names it.
-    """
+    """Open a mixture as a source of clips; it can be pickled, and reads files only when a clip is requested."""
     if not data.sources:
         raise UserError("training data needs at least one data set; add a source")
     sources, counts = [], []
@@ -163,7 +132,7 @@ def _open_dataset(config: SourceConfig) -> tuple[ClipDataset, list[str]]:
     """Open a data set; also returns the names of its training sequences."""
     if config.name == "point_odyssey":
         dataset = PointOdyssey(config.root, config.split)
-        return dataset, point_odyssey.training_names(dataset, skip_fog=config.skip_fog)
+        return dataset, point_odyssey.training_names(dataset)
     if config.name == "dynamic_replica":
         dataset = DynamicReplica(config.root, config.split, skip_missing=True)
         return dataset, dataset.names
@@ -177,14 +146,7 @@ def _open_dataset(config: SourceConfig) -> tuple[ClipDataset, list[str]]:
 class Mixture:
     """Mixture of clip sources (itself a `ClipSource`), reshuffled every epoch.
 
-    An epoch has a fixed number of clips of each source. A source is read at indices 0, 1, 2, ... over the epochs, none twice.
-
-    Args:
-        sources: clip sources.
-        samples_per_epoch: clips per epoch of each source.
-        seed: seed of the order.
-    Raises:
-        UserError: the numbers of counts and sources differ, a count is negative, or all are 0.
+    An epoch has `samples_per_epoch` clips of each source, read at indices 0, 1, 2, ... over the epochs, none twice.
     """
 
     sources: tuple[ClipSource, ...]
@@ -202,11 +164,7 @@ class Mixture:
             raise UserError("a mixture needs a source with samples; all counts are 0")
 
     def clip(self, index: int) -> Clip:
-        """Return clip `index` >= 0.
-
-        Raises:
-            UserError: raised by the source.
-        """
+        """Return clip `index` >= 0."""
         source, number = self.locate(index)
         return self.sources[source].clip(number)
 

@@ -23,17 +23,11 @@ INTRINSICS = np.array([[525.0, 0.0, 319.5], [0.0, 525.0, 239.5], [0.0, 0.0, 1.0]
 
 @dataclass(frozen=True)
 class Sensor:
-    """Calibration of an RGB-D camera and of the body whose poses are recorded.
+    """Calibration of an RGB-D camera and of the body whose poses are recorded."""
 
-    Attributes:
-        intrinsics: [3, 3], centre of the first pixel at 0.
-        depth_per_m: stored depth values per metre.
-        body_from_camera: [4, 4] rigid.
-    """
-
-    intrinsics: np.ndarray
-    depth_per_m: float
-    body_from_camera: np.ndarray
+    intrinsics: np.ndarray  # [3, 3], centre of the first pixel at 0
+    depth_per_m: float  # stored depth values per metre
+    body_from_camera: np.ndarray  # [4, 4] rigid
 
 
 TUM = Sensor(INTRINSICS, DEPTH_PER_M, np.eye(4))
@@ -49,25 +43,14 @@ BONN = Sensor(
 
 
 class TumRgbd:
-    """Folder of TUM RGB-D sequences.
-
-    Args:
-        root: folder that holds the sequence folders.
-        sensor: calibration.
-    Raises:
-        UserError: the folder does not exist, or is empty.
-    """
+    """Folder `root` of TUM RGB-D sequences."""
 
     def __init__(self, root: str | Path, sensor: Sensor = TUM) -> None:
         self.folder, self.sensor = Path(root), sensor
         self.names = sub_folders(self.folder)
 
     def open(self, name: str) -> RawSequence:
-        """Open a sequence: the frames with a camera and depth less than 0.02 s away, in order of time.
-
-        Raises:
-            UserError: a file is missing or damaged; the message names it.
-        """
+        """Open a sequence: the frames with a camera and depth less than 0.02 s away, in order of time."""
         folder = self.folder / name
         rgb_s, rgb_paths = _read_files(folder / "rgb.txt")
         depth_s, depth_paths = _read_files(folder / "depth.txt")

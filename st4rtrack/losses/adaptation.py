@@ -9,24 +9,8 @@ from typing import Literal, NamedTuple, get_args
 
 from torch import Tensor
 
-from st4rtrack.losses.relative import (
-    KnownDepth,
-    PoseTerm,
-    RetentionTerm,
-    pose_loss,
-    relative_agreement_loss,
-    relative_depth_loss,
-    relative_trajectory_loss,
-    retention_loss,
-)
-from st4rtrack.losses.reprojection import (
-    agreement_loss,
-    depth_loss,
-    released_agreement_loss,
-    released_depth_loss,
-    released_trajectory_loss,
-    trajectory_loss,
-)
+from st4rtrack.losses import relative, reprojection
+from st4rtrack.losses.relative import KnownDepth, PoseTerm, RetentionTerm
 from st4rtrack.types import UserError
 
 Form = Literal["paper", "released", "relative"]
@@ -35,22 +19,19 @@ Form = Literal["paper", "released", "relative"]
 @dataclass(frozen=True)
 class AdaptationLoss:
     """Weights of the adaptation loss (paper Eq. 11) and the form of its terms.
-
-    Attributes:
-        trajectory, depth, alignment: weights of the terms; a term of weight 0 is logged but not optimised.
-        held: weight of the retention term, which keeps the base model's reconstruction and track depth where no teacher measures
-            them; 0 disables it.
-        pose: weight of the term that compares the cameras with those of the teacher; 0 in the paper.
-        form: "paper"; "released": with the scales, means and exponents of the released scripts; "relative": `losses/relative.py`.
     Raises:
         UserError: a weight is negative or not finite, or the form is unknown.
     """
 
+    # trajectory, depth, alignment: weights of the terms; a term of weight 0 is logged but not optimised
     trajectory: float = 1.0
     depth: float = 10.0
     alignment: float = 5.0
+    # weight of the retention term, which keeps the base model's reconstruction and track depth where no teacher measures them; 0
+    # disables it
     held: float = 0.0
-    pose: float = 0.0
+    pose: float = 0.0  # weight of the term that compares the cameras with those of the teacher; 0 in the paper
+    # "paper"; "released": with the scales, means and exponents of the released scripts; "relative": `losses/relative.py`
     form: Form = "paper"
 
     def __post_init__(self) -> None:
@@ -78,15 +59,11 @@ MONOCULAR = AdaptationLoss(trajectory=0.0, depth=1.0, alignment=0.0, held=3.0, f
 
 @dataclass
 class AdaptationParts:
-    """Adaptation loss and its terms.
+    """Adaptation loss and its terms."""
 
-    Attributes:
-        total: weighted sum, differentiable.
-        parts: unweighted terms, detached: "trajectory", "alignment", "depth" if there is a depth teacher, "held" if there is a
-            retention term, "pose" if the teacher has cameras.
-    """
-
-    total: Tensor
+    total: Tensor  # weighted sum, differentiable
+    # unweighted terms, detached: "trajectory", "alignment", "depth" if there is a depth teacher, "held" if there is a retention
+    # term, "pose" if the teacher has cameras
     parts: dict[str, Tensor]
 
 
@@ -97,13 +74,17 @@ class _Terms(NamedTuple):
 
 
 TERMS: dict[Form, _Terms] = {
-    "paper": _Terms(trajectory_loss, lambda pixels, _: depth_loss(pixels.depth, pixels.teacher, pixels.valid), agreement_loss),
-    "released": _Terms(
-        released_trajectory_loss,
-        lambda pixels, _: released_depth_loss(pixels.depth, pixels.teacher, pixels.valid),
-        released_agreement_loss,
+    "paper": _Terms(
+        reprojection.trajectory_loss,
+        lambda pixels, _: reprojection.depth_loss(pixels.depth, pixels.teacher, pixels.valid),
+        reprojection.agreement_loss,
     ),
-    "relative": _Terms(relative_trajectory_loss, relative_depth_loss, relative_agreement_loss),
+    "released": _Terms(
+        reprojection.released_trajectory_loss,
+        lambda pixels, _: reprojection.released_depth_loss(pixels.depth, pixels.teacher, pixels.valid),
+        reprojection.released_agreement_loss,
+    ),
+    "relative": _Terms(relative.relative_trajectory_loss, relative.relative_depth_loss, relative.relative_agreement_loss),
 }
 
 
@@ -127,8 +108,6 @@ def adaptation_loss(
         tracks: depth of tracked points where the teacher marks them visible; used by "relative" only.
         held: geometry that no teacher measures, see `retention_loss`.
         pose: cameras of network and teacher, see `pose_loss`.
-    Returns:
-        `AdaptationParts`.
     """
     terms = TERMS[loss.form]
     found = {
@@ -138,9 +117,9 @@ def adaptation_loss(
     if pixels is not None:
         found["depth"] = (loss.depth, terms.depth(pixels, tracks))
     if held is not None:
-        found["held"] = (loss.held, retention_loss(held))
+        found["held"] = (loss.held, relative.retention_loss(held))
     if pose is not None:
-        found["pose"] = (loss.pose, pose_loss(pose))
+        found["pose"] = (loss.pose, relative.pose_loss(pose))
     # omit terms of weight 0 instead of multiplying, so that a non-finite one cannot make the total NaN
     total = sum((weight * term for weight, term in found.values() if weight), start=trajectory[0].new_zeros(()))
     return AdaptationParts(total, {name: term.detach() for name, (_, term) in found.items()})

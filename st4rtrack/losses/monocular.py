@@ -20,19 +20,12 @@ MIN_SPREAD = 0.05
 
 @dataclass
 class MonocularTruth:
-    """Ground truth of a batch of images.
+    """Ground truth of a batch of images."""
 
-    Attributes:
-        inverse_depth: [batch, height, width], 0 at infinity, NaN where unknown.
-        scaled: [batch] bool, True: known up to scale; False: up to scale and shift.
-        log_focal: [batch] logarithm of the focal length over the long side, NaN where unknown.
-        subject: [batch, height, width] bool, dynamic objects, people and animals, whose pixels have a larger weight.
-    """
-
-    inverse_depth: Tensor
-    scaled: Tensor
-    log_focal: Tensor
-    subject: Tensor
+    inverse_depth: Tensor  # [batch, height, width], 0 at infinity, NaN where unknown
+    scaled: Tensor  # [batch] bool, True: known up to scale; False: up to scale and shift
+    log_focal: Tensor  # [batch] logarithm of the focal length over the long side, NaN where unknown
+    subject: Tensor  # [batch, height, width] bool, dynamic objects, people and animals, whose pixels have a larger weight
 
     @property
     def valid(self) -> Tensor:
@@ -55,25 +48,15 @@ class MonocularLossConfig:
 
 @dataclass
 class MonocularLoss:
-    """Terms of the monocular loss; scalars, free of NaN even if a batch has no ground truth for a term.
+    """Terms of the monocular loss; scalars, free of NaN even if a batch has no ground truth for a term."""
 
-    Attributes:
-        total: weighted sum.
-        relative: mean absolute residual of normalised inverse depth, invariant to scale and shift.
-        gradient: gradient of that residual over four scales; weighted by how much the depth improves on a constant.
-        log_depth: mean |log-depth residual| after subtracting its median, on `scaled` images.
-        log_gradient: gradient of the log-depth residual over four scales, weighted as `gradient`.
-        error: negative log-likelihood of the log-depth residuals under the predicted error (Laplace).
-        focal: negative log-likelihood of the log focal length (Laplace), plus its absolute error.
-    """
-
-    total: Tensor
-    relative: Tensor
-    gradient: Tensor
-    log_depth: Tensor
-    log_gradient: Tensor
-    error: Tensor
-    focal: Tensor
+    total: Tensor  # weighted sum
+    relative: Tensor  # mean absolute residual of normalised inverse depth, invariant to scale and shift
+    gradient: Tensor  # gradient of that residual over four scales; weighted by how much the depth improves on a constant
+    log_depth: Tensor  # mean |log-depth residual| after subtracting its median, on `scaled` images
+    log_gradient: Tensor  # gradient of the log-depth residual over four scales, weighted as `gradient`
+    error: Tensor  # negative log-likelihood of the log-depth residuals under the predicted error (Laplace)
+    focal: Tensor  # negative log-likelihood of the log focal length (Laplace), plus its absolute error
 
 
 def monocular_loss(prediction: MonocularDepth, truth: MonocularTruth, config: MonocularLossConfig) -> MonocularLoss:

@@ -1,7 +1,7 @@
 """Training loss of the network, configured by `LossConfig`: confidence-weighted regression of normalised pointmaps.
 
-The trainer calls `objective`; its building blocks are in `regression.py` and `reweighting.py`. Tracking may be supervised
-sparsely (mesh vertices) or densely: the ground-truth mask marks labelled pixels, and every mean is over labelled pixels.
+Tracking may be supervised sparsely (mesh vertices) or densely: the ground-truth mask marks the labelled pixels, over which every
+mean is taken.
 """
 
 from dataclasses import dataclass
@@ -28,49 +28,34 @@ from st4rtrack.types import Pointmap, TwoPointmaps, UserError
 
 @dataclass
 class Supervision:
-    """Ground truth of a batch of pairs, on the network's device.
+    """Ground truth of a batch of pairs, on the network's device."""
 
-    Attributes:
-        truth: pointmaps in metres, points [batch, height, width, 3] with `valid` [batch, height, width].
-        anchor_points: [batch, height, width, 3] metres, anchor content at the anchor time; valid where tracking is valid.
-        moving: [batch, height, width] bool, dynamic pixels of the anchor, or None if unknown.
-        frames_per_clip: the batch is clips x frames, frames of a clip in order; 1 for independent pairs.
-        unit: [batch] metres, length of one network unit, or None.
-        foreground_only: [batch] bool, pairs labelled on the foreground only (Kubric), or None if there are none.
-    """
-
-    truth: TwoPointmaps
-    anchor_points: Tensor
-    moving: Tensor | None = None
-    frames_per_clip: int = 1
-    unit: Tensor | None = None
+    truth: TwoPointmaps  # pointmaps in metres, points [batch, height, width, 3] with `valid` [batch, height, width]
+    anchor_points: Tensor  # [batch, height, width, 3] metres, anchor content at the anchor time; valid where tracking is valid
+    moving: Tensor | None = None  # [batch, height, width] bool, dynamic pixels of the anchor, or None if unknown
+    frames_per_clip: int = 1  # the batch is clips x frames, frames of a clip in order; 1 for independent pairs
+    unit: Tensor | None = None  # [batch] metres, length of one network unit, or None
+    # [batch] bool, pairs labelled on the foreground only (Kubric), or None if there are none
     foreground_only: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Configuration of the training loss; the defaults follow the paper.
+    """Configuration of the training loss; the defaults follow the paper."""
 
-    Attributes:
-        normalization: scale by which points are divided before comparison. "joint": prediction and ground truth each by their
-            mean distance over both maps of the pair (DUSt3R), which makes the loss scale-invariant; "anchored": the ground truth
-            by `Supervision.unit`, so that all pairs of one anchor must agree on their scale.
-        error: "euclidean", or "half_relative" (divided by the square root of the true distance).
-        alpha: weight of the log-confidence regulariser (DUSt3R Eq. 4).
-        reweighting: re-weighting of dynamic pixels of the tracking branch by the clip or the pair rule, see `reweighting.py`.
-        reweight_scale: confidence of dynamic pixels as a multiple of the largest confidence of static ones.
-        moving_weight: loss weight of dynamic pixels (`Supervision.moving`) of the tracking branch.
-        motion_weight: weight of the displacement error of dynamic pixels.
-        anchor_weight: weight of the regression of the anchor points, from which the tracking of a network with hints starts.
-    """
-
+    # scale by which points are divided before comparison. "joint": prediction and ground truth each by their mean distance over
+    # both maps of the pair (DUSt3R), which makes the loss scale-invariant; "anchored": the ground truth by `Supervision.unit`, so
+    # that all pairs of one anchor must agree on their scale.
     normalization: Literal["joint", "anchored"] = "joint"
+    # "euclidean", or "half_relative" (divided by the square root of the true distance)
     error: Literal["euclidean", "half_relative"] = "euclidean"
-    alpha: float = 0.2
+    alpha: float = 0.2  # weight of the log-confidence regulariser (DUSt3R Eq. 4).
+    # re-weighting of dynamic pixels of the tracking branch by the clip or the pair rule, see `reweighting.py`
     reweighting: Literal["none", "clip", "pair"] = "none"
-    reweight_scale: float = 5.0
-    moving_weight: float = 1.0
-    motion_weight: float = 0.0
+    reweight_scale: float = 5.0  # confidence of dynamic pixels as a multiple of the largest confidence of static ones
+    moving_weight: float = 1.0  # loss weight of dynamic pixels (`Supervision.moving`) of the tracking branch
+    motion_weight: float = 0.0  # weight of the displacement error of dynamic pixels
+    # weight of the regression of the anchor points, from which the tracking of a network with hints starts
     anchor_weight: float = 0.0
 
     def __post_init__(self) -> None:
@@ -100,8 +85,7 @@ def objective(
 ) -> LossParts:
     """Compute L = tracking + reconstruction + motion_weight * motion + anchor_weight * anchor.
 
-    All terms except motion are a confidence-weighted regression (`confidence_weighted`) of normalised points. Unlabelled pixels
-    have no effect.
+    All terms except motion are a confidence-weighted regression (`confidence_weighted`) of normalised points.
 
     Args:
         prediction: points [batch, height, width, 3] and confidence [batch, height, width] of both branches.
@@ -112,48 +96,41 @@ def objective(
     Returns:
         `LossParts`; `total` is differentiable, 0 with gradient 0 if no pixel is labelled.
     Raises:
-        ValueError: confidence, a mask, the unit or `predicted_anchor` is missing, or the batch is not whole clips.
         UserError: the configuration needs dynamic masks and the data has none.
     """
     truth = supervision.truth
-    tracking, true_tracking = labelled(prediction.tracking, truth.tracking)
-    reconstruction, true_reconstruction = labelled(prediction.reconstruction, truth.reconstruction)
-    predicted_unit, true_unit = units(prediction, supervision, config)
-    for pointmap in (tracking, reconstruction):
-        pointmap.points_world = pointmap.points_world / predicted_unit[:, None, None, None]
-    for pointmap in (true_tracking, true_reconstruction):
-        pointmap.points_world = pointmap.points_world / true_unit[:, None, None, None]
+    scales = units(prediction, supervision, config)
+    tracking, true_tracking = _normalised(prediction.tracking, truth.tracking, scales)
+    reconstruction, true_reconstruction = _normalised(prediction.reconstruction, truth.reconstruction, scales)
     tracking.confidence = _reweighted(tracking, supervision, config)
-    weight = None if config.moving_weight == 1 else 1 + (config.moving_weight - 1) * _moving(supervision).to(true_unit.dtype)
+    weight = None if config.moving_weight == 1 else 1 + (config.moving_weight - 1) * _moving(supervision).to(scales[1].dtype)
     total, tracking_error = _branch(tracking, true_tracking, config, weight)
     reconstruction_loss, reconstruction_error = _branch(reconstruction, true_reconstruction, config, None)
     parts = LossParts(total + reconstruction_loss, tracking_error, reconstruction_error)
+    if not (config.motion_weight or config.anchor_weight):
+        return parts
+    if predicted_anchor is None:
+        raise ValueError("the motion and anchor terms need predicted_anchor, the prediction at the anchor time")
     if config.motion_weight:
-        anchor = _required(predicted_anchor, "motion")
-        loss = _motion(prediction.tracking, anchor.points_world, supervision, predicted_unit, true_unit)
+        loss = _motion(prediction.tracking, predicted_anchor.points_world, supervision, *scales)
         parts.total, parts.motion_error = parts.total + config.motion_weight * loss, loss.detach()
     if config.anchor_weight:
-        anchor = _required(predicted_anchor, "anchor")
-        own, true_own = labelled(anchor, Pointmap(supervision.anchor_points, valid=truth.tracking.valid))
-        own.points_world = own.points_world / predicted_unit[:, None, None, None]
-        true_own.points_world = true_own.points_world / true_unit[:, None, None, None]
-        loss, _ = _branch(own, true_own, config, weight)
+        true_anchor = Pointmap(supervision.anchor_points, valid=truth.tracking.valid)
+        loss, _ = _branch(*_normalised(predicted_anchor, true_anchor, scales), config, weight)
         parts.total = parts.total + config.anchor_weight * loss
     return parts
 
 
-def _required(predicted_anchor: Pointmap | None, term: str) -> Pointmap:
-    if predicted_anchor is None:
-        raise ValueError(f"the {term} term needs predicted_anchor, the prediction at the anchor time")
-    return predicted_anchor
+def _normalised(predicted: Pointmap, true: Pointmap, scales: tuple[Tensor, Tensor]) -> tuple[Pointmap, Pointmap]:
+    """Prediction and ground truth of a branch, without unlabelled pixels, divided by their scales."""
+    maps = labelled(predicted, true)
+    for pointmap, scale in zip(maps, scales):
+        pointmap.points_world = pointmap.points_world / scale[:, None, None, None]
+    return maps
 
 
 def units(prediction: TwoPointmaps, supervision: Supervision, config: LossConfig) -> tuple[Tensor, Tensor]:
-    """Normalisation scales of prediction and ground truth, [batch] each; see `LossConfig.normalization`.
-
-    Raises:
-        ValueError: "anchored" normalisation without a unit.
-    """
+    """Normalisation scales of prediction and ground truth, [batch] each; see `LossConfig.normalization`."""
     truth = supervision.truth
     if config.normalization == "joint":
         return joint_scale(prediction, truth), joint_scale(truth, truth)
@@ -186,17 +163,13 @@ def _motion(
 def motion_error(prediction_motion: Tensor, true_motion: Tensor, mask: Tensor, scale: Tensor) -> Tensor:
     """Compute L = mean over the mask of |d' - d / s|, the displacement error from the anchor time to the frame time.
 
-    A pointmap can be close to the ground truth and yet static; this term measures the displacement only. Errors of the anchor
-    geometry cancel.
+    A pointmap can be close to the ground truth and yet static; here errors of the anchor geometry cancel.
 
     Args:
-        prediction_motion: [batch, height, width, 3] d', predicted tracking points minus predicted anchor points at the anchor
-            time, in units of the prediction.
+        prediction_motion: [batch, height, width, 3] d', predicted tracking points minus predicted anchor points.
         true_motion: [batch, height, width, 3] d, the same difference of the ground truth.
         mask: [batch, height, width] bool, labelled dynamic pixels; may be empty (then L = 0).
         scale: [batch] s, length of one prediction unit in ground-truth units.
-    Returns:
-        A scalar, in units of the prediction.
     """
     difference = keep(prediction_motion, mask) - keep(true_motion, mask) / scale[:, None, None, None]
     error = length(difference)

@@ -22,18 +22,13 @@ NEAREST = 0.1
 
 @dataclass
 class LossParts:
-    """Training loss and its mean errors, which are detached, in the units and with the error measure of the configuration.
+    """Training loss and its mean errors, which are detached, in the units and with the error measure of the configuration."""
 
-    Attributes:
-        total: loss, differentiable.
-        tracking_error, reconstruction_error: mean over the labelled pixels of that branch.
-        motion_error: mean displacement error of dynamic pixels; None if the configuration does not use it.
-    """
-
-    total: Tensor
+    total: Tensor  # loss, differentiable
+    # tracking_error, reconstruction_error: mean over the labelled pixels of that branch
     tracking_error: Tensor
     reconstruction_error: Tensor
-    motion_error: Tensor | None = None
+    motion_error: Tensor | None = None  # mean displacement error of dynamic pixels; None if the configuration does not use it
 
 
 def at_least_float32(values: Tensor) -> Tensor:
@@ -64,11 +59,7 @@ def power_of_two(size: Tensor) -> Tensor:
 
 
 def labelled(predicted: Pointmap, true: Pointmap) -> tuple[Pointmap, Pointmap]:
-    """Mask prediction and ground truth of a branch: points 0 and confidence 1 at unlabelled pixels.
-
-    Raises:
-        ValueError: the prediction has no confidence, or the ground truth no mask.
-    """
+    """Mask prediction and ground truth of a branch: points 0 and confidence 1 at unlabelled pixels."""
     if predicted.confidence is None or true.valid is None:
         raise ValueError("a regression needs predicted confidence and a ground-truth valid mask")
     mask = true.valid
@@ -77,15 +68,11 @@ def labelled(predicted: Pointmap, true: Pointmap) -> tuple[Pointmap, Pointmap]:
 
 
 def joint_scale(maps: TwoPointmaps, valid: TwoPointmaps) -> Tensor:
-    """Mean distance from the origin over the labelled pixels of both maps of a pair: s = sum_M |x| / |M|, differentiable.
+    """Mean distance from the origin over the labelled pixels of both maps of a pair: [batch] s = sum_M |x| / |M|, differentiable.
 
     Args:
         maps: pointmaps to measure, prediction or ground truth.
         valid: ground truth with the masks of labelled pixels.
-    Returns:
-        Scale [batch], at least `SMALLEST_SCALE`.
-    Raises:
-        ValueError: a mask is missing.
     Source:
         DUSt3R section 3.1 ("avg_dis").
     """
@@ -103,11 +90,7 @@ def joint_scale(maps: TwoPointmaps, valid: TwoPointmaps) -> Tensor:
 
 
 def by_clip(values: Tensor, frames: int) -> Tensor:
-    """Reshape [batch, ...] to [clips, frames, ...].
-
-    Raises:
-        ValueError: the batch size is not a multiple of `frames`.
-    """
+    """Reshape [batch, ...] to [clips, frames, ...]."""
     if frames < 1 or len(values) % frames:
         raise ValueError(f"a batch of {len(values)} pairs does not split into clips of {frames} frames")
     return values.unflatten(0, (-1, frames))
@@ -119,20 +102,14 @@ def euclidean_error(predicted: Tensor, true: Tensor) -> Tensor:
 
 
 def half_relative_error(predicted: Tensor, true: Tensor) -> Tensor:
-    """e = |x - y| / sqrt(max(|y|, 0.1)) of normalised points [..., 3] -> [...]: half-way between absolute and relative.
-
-    Far points neither dominate the loss, as with the absolute distance, nor weigh the same as near ones, as with the relative
-    one.
-    """
+    """e = |x - y| / sqrt(max(|y|, 0.1)) of normalised points [..., 3] -> [...]: half-way between absolute and relative."""
     return length(predicted - true) / length(true).clamp(min=NEAREST).sqrt()
 
 
 def weighted_mean(values: Tensor, weights: Tensor, *, over: Literal["pixels", "pairs"] = "pixels") -> Tensor:
-    """Weighted mean of values, with weights >= 0, both [batch, height, width]; 0 if all weights are 0.
+    """Weighted mean of finite values, with weights >= 0, both [batch, height, width]; 0 if all weights are 0.
 
     Args:
-        values: must be finite even where the weight is 0.
-        weights: 0 at unlabelled pixels.
         over: "pixels", one mean over the whole batch, as published; "pairs", the mean of the means of the labelled pairs, so that
             in a mixed batch a pair with a few hundred labelled vertices counts as much as a densely labelled one.
     """
@@ -143,14 +120,7 @@ def weighted_mean(values: Tensor, weights: Tensor, *, over: Literal["pixels", "p
     return (total / torch.where(present, weight, 1.0)).sum() / present.sum().clamp(min=1)
 
 
-def confidence_weighted(
-    error: Tensor,
-    confidence: Tensor,
-    mask: Tensor,
-    *,
-    alpha: float,
-    weight: Tensor | None = None,
-) -> Tensor:
+def confidence_weighted(error: Tensor, confidence: Tensor, mask: Tensor, *, alpha: float, weight: Tensor | None = None) -> Tensor:
     """Compute L = mean over M of c e - alpha log c (DUSt3R Eq. 4); the optimal confidence is max(1, alpha / e).
 
     Args:

@@ -20,36 +20,24 @@ LOST = 2.0
 
 @dataclass
 class KnownDepth:
-    """Predicted and teacher depth of pixels or points; F frames, or 1 where all frames share one scale.
+    """Predicted and teacher depth of pixels or points; F frames, or 1 where all frames share one scale."""
 
-    Attributes:
-        depth: [F, ...] predicted, differentiable.
-        teacher: [F, ...] depth of the teacher; in units of the prediction for "relative", at any scale for the other forms.
-        valid: [F, ...] bool, where the teacher's depth is known, > 0.
-    """
-
-    depth: Tensor
-    teacher: Tensor
-    valid: Tensor
+    depth: Tensor  # [F, ...] predicted, differentiable
+    teacher: Tensor  # [F, ...] depth of the teacher; in units of the prediction for "relative", at any scale for the other forms
+    valid: Tensor  # [F, ...] bool, where the teacher's depth is known, > 0
 
     def as_one_frame(self) -> "KnownDepth":
         """Merge all frames into one [1, ...] with a single scale."""
         return KnownDepth(*(each.flatten()[None] for each in (self.depth, self.teacher, self.valid)))
 
     def log_ratio(self) -> tuple[Tensor, Tensor]:
-        """Compute log z / t [F, ...] and its mask [F, ...] bool, without predictions behind or in the camera.
-
-        There the gradient 1 / z is not finite."""
+        """Log z / t [F, ...] and its mask, without predictions behind or in the camera, where 1 / z is not finite."""
         counts = self.valid & (self.depth > torch.finfo(torch.float32).tiny)
         return keep(self.depth, counts, 1.0).log() - keep(self.teacher, counts, 1.0).log(), counts
 
 
 def relative_trajectory_loss(projected_px: Tensor, tracks_px: Tensor, visible: Tensor, centre_px: Tensor) -> Tensor:
-    """Compute L = mean over visible points of |p^ - g| / |c|: `trajectory_loss` with a median s and errors clamped at `LOST`.
-
-    Returns:
-        A scalar, relative to half the image diagonal.
-    """
+    """Compute L = mean over visible points of |p^ - g| / |c|: `trajectory_loss` with a median s and errors clamped at `LOST`."""
     predicted, wanted = (keep(each - centre_px, visible) for each in (projected_px, tracks_px))
     half_diagonal = length(centre_px.to(wanted))
     lengths = length(wanted)
@@ -61,11 +49,10 @@ def relative_trajectory_loss(projected_px: Tensor, tracks_px: Tensor, visible: T
 
 
 def relative_depth_loss(pixels: KnownDepth, tracks: KnownDepth | None = None) -> Tensor:
-    """Compute L = mean of |log z / t| over valid pixels of the reconstruction, plus the same mean over tracks.
+    """Compute L = mean of |log z / t| over valid pixels of the reconstruction, plus the same mean over visible tracks.
 
     t is in units of the prediction (`adapt/prepare.py`): with a scale estimated in each step, as in Eq. 8, a network whose
-    cameras do not come from its depth lets all depth shrink. Eq. 9 covers the reconstruction only; the teacher's depth also
-    applies to visible tracks.
+    cameras do not come from its depth lets all depth shrink.
     """
     return sum((_mean_log_ratio(each) for each in (pixels, tracks) if each is not None), start=pixels.depth.new_zeros(()))
 
@@ -104,25 +91,18 @@ def pose_loss(poses: PoseTerm) -> Tensor:
 
 @dataclass
 class RetentionTerm:
-    """Inputs of the retention term, for geometry that no teacher measures: S frames, any pixels; F frames, N points.
+    """Inputs of the retention term, for geometry that no teacher measures: S frames, any pixels; F frames, N points."""
 
-    Attributes:
-        now: [S, ..., 3] current reconstruction, differentiable.
-        before: [S, ..., 3] reconstruction of the base model, NaN where it may change.
-        tracks: depth of tracks, with the depth of the static point in place of a teacher's; `None`: not constrained.
-    """
-
-    now: Tensor
-    before: Tensor
+    now: Tensor  # [S, ..., 3] current reconstruction, differentiable
+    before: Tensor  # [S, ..., 3] reconstruction of the base model, NaN where it may change
+    # depth of tracks, with the depth of the static point in place of a teacher's; `None`: not constrained
     tracks: KnownDepth | None = None
 
 
 def retention_loss(held: RetentionTerm) -> Tensor:
     """Retention term L = mean of |X' - X'0| / |X'0| over retained pixels, plus mean of |log z / z0| over retained tracks.
 
-    A 2D track does not constrain motion along the ray. The depth of a static point is the best estimate known: on the benchmark
-    sequences never worse than a constant depth or a depth from apparent size, and often with half their error
-    (docs/adaptation.md).
+    A 2D track does not constrain motion along the ray; the depth of a static point is the best estimate (docs/adaptation.md).
     """
     counts = held.before.isfinite().all(dim=-1)
     before, now = keep(held.before.to(held.now), counts), keep(held.now, counts)

@@ -19,8 +19,7 @@ above a quantile) marks a whole static scene as dynamic."""
 def moving_by_clip(points: Tensor, valid: Tensor, *, frames: int) -> Tensor:
     """Dynamic pixels by the clip rule: |y_T - y_1|_1 / (|y_1| + 1e-8) above its mean over the labelled pixels of the clip.
 
-    The release measures in the world frame of the data set; this function uses the anchor frame, which is independent of the data
-    set's origin.
+    The release measures in the world frame of the data set; the anchor frame used here is independent of the data set's origin.
 
     Args:
         points: [clips * frames, height, width, 3] true tracking points.
@@ -28,8 +27,6 @@ def moving_by_clip(points: Tensor, valid: Tensor, *, frames: int) -> Tensor:
         frames: number of frames per clip, in order.
     Returns:
         Mask [clips * frames, height, width] bool, equal in all frames of a clip.
-    Raises:
-        ValueError: the batch size is not a multiple of `frames`.
     """
     ends = by_clip(keep(points, valid), frames)
     first, last = ends[:, 0], ends[:, -1]
@@ -48,8 +45,7 @@ def moving_by_pair(points: Tensor, anchor_points: Tensor, valid: Tensor, *, at_m
     of those pairs instead, because all labels of Kubric are on the foreground, much of which is dynamic.
 
     Args:
-        points: [batch, height, width, 3] true tracking points.
-        anchor_points: [batch, height, width, 3] the same content at the anchor time.
+        points, anchor_points: [batch, height, width, 3] true tracking points, and the same content at the anchor time.
         valid: [batch, height, width] bool.
         at_median: [batch] bool, pairs of Kubric; default none.
     Returns:
@@ -68,15 +64,7 @@ def moving_by_pair(points: Tensor, anchor_points: Tensor, valid: Tensor, *, at_m
 
 @torch.no_grad()
 def static_reference(confidence: Tensor, static: Tensor, group: Tensor) -> Tensor:
-    """Largest confidence of static labelled pixels per group of pairs, at least 1; 1 for a group without any.
-
-    Args:
-        confidence: [batch, height, width].
-        static: [batch, height, width] bool.
-        group: [batch] int64, group of each pair.
-    Returns:
-        [batch] float32 or more, the value of each pair's group.
-    """
+    """Largest confidence [batch] of `static` labelled pixels per group [batch] of pairs, at least 1."""
     confidence, together = keep(confidence, static), group[:, None] == group
     return torch.where(together, confidence.flatten(1).amax(1), 0.0).amax(1).clamp(min=1)
 
@@ -86,12 +74,9 @@ def reweighted_confidence(confidence: Tensor, mask: Tensor, moving: Tensor, grou
 
     Args:
         confidence: [batch, height, width] of the tracking branch.
-        mask: [batch, height, width] bool, labelled pixels.
-        moving: [batch, height, width] bool.
+        mask, moving: [batch, height, width] bool, labelled and dynamic pixels.
         group: [batch] int64, pairs that share a reference (see `static_reference`).
         scale: 5 in the released "reweightMax5" weights.
-    Returns:
-        [batch, height, width]; no gradient flows to the confidence of dynamic pixels.
     """
     constant = (scale * static_reference(confidence, mask & ~moving, group)).clamp(min=1)
     return torch.where(mask & moving, constant[:, None, None], keep(confidence, mask, 1.0))

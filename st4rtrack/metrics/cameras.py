@@ -14,19 +14,12 @@ STILL_M = 1e-6
 
 @dataclass(frozen=True)
 class CameraErrors:
-    """Root mean square camera errors over the evaluated frames (or consecutive pairs); NaN if there are none.
+    """Root mean square camera errors over the evaluated frames (or consecutive pairs); NaN if there are none."""
 
-    Attributes:
-        ate_m: distance of camera centres.
-        rpe_translation_m: translation error of the relative motion from one frame to the next.
-        rpe_rotation_deg: rotation error of the same relative motion.
-        frames: number of evaluated frames.
-    """
-
-    ate_m: float
-    rpe_translation_m: float
-    rpe_rotation_deg: float
-    frames: int
+    ate_m: float  # distance of camera centres
+    rpe_translation_m: float  # translation error of the relative motion from one frame to the next
+    rpe_rotation_deg: float  # rotation error of the same relative motion
+    frames: int  # number of evaluated frames
 
 
 def camera_errors(

@@ -1,4 +1,4 @@
-"""Depth metrics after one median scale per sequence, over all pixels and over groups of pixels, and the drift of the scale over time."""
+"""Depth metrics after one median scale per sequence, over all pixels and groups of pixels, and the drift of the scale."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,24 +11,16 @@ NEAR_FACTOR = 1.03
 
 @dataclass(frozen=True)
 class DepthScores:
-    """Depth scores of a whole sequence; NaN without evaluated pixels.
+    """Depth scores of a whole sequence; NaN without evaluated pixels."""
 
-    Attributes:
-        abs_rel: mean |depth - truth| / truth, over pixels with a finite positive prediction. Lower is better.
-        delta_1_25: percent of all evaluated pixels within a factor of 1.25. Higher is better.
-        delta_1_03: the same for 1.03, after the median ratio of these pixels: the precision of one reconstruction, whose other
-            pixels do not count. Higher is better.
-        points: number of pixels with ground truth.
-        non_finite: number of these without a finite positive prediction: misses in the shares, excluded from abs_rel.
-        scale: scale applied to the prediction.
-    """
-
-    abs_rel: float
-    delta_1_25: float
+    abs_rel: float  # mean |depth - truth| / truth, over pixels with a finite positive prediction. Lower is better.
+    delta_1_25: float  # percent of all evaluated pixels within a factor of 1.25. Higher is better.
+    # the same for 1.03, after the median ratio of these pixels: the precision of one reconstruction, whose other pixels do not
+    # count. Higher is better.
     delta_1_03: float
-    points: int
-    non_finite: int
-    scale: float
+    points: int  # number of pixels with ground truth
+    non_finite: int  # number of these without a finite positive prediction: misses in the shares, excluded from abs_rel
+    scale: float  # scale applied to the prediction
 
 
 @dataclass

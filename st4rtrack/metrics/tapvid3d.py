@@ -1,8 +1,8 @@
 """TAPVid-3D metrics of tracks with visibility: average Jaccard (AJ), APD and occlusion accuracy (OA); calibration error.
 
-Thresholds are 1, 2, 4, 8 and 16 pixels at the true point's depth, in images whose shorter side is 256 (arXiv 2407.05921). Every frame
-is evaluated, including the query frame. Comparable to published scores for points in the camera of each frame; the same metrics of
-world points (one median scale of their distances from the first camera) are this package's own.
+Thresholds are 1, 2, 4, 8 and 16 pixels at the true point's depth, in images whose shorter side is 256 (arXiv 2407.05921). Every
+frame is evaluated, including the query frame. Comparable to published scores for points in the camera of each frame; the same
+metrics of world points (one median scale of their distances from the first camera) are this package's own.
 """
 
 from collections.abc import Iterator
@@ -27,21 +27,13 @@ PAIRS_AT_ONCE = 1_000_000
 
 @dataclass(frozen=True)
 class TapVid3DScores:
-    """TAPVid-3D scores in percent, higher is better; NaN without evaluated points (all but `oa` if no point is truly visible).
+    """TAPVid-3D scores in percent, higher is better; NaN without evaluated points (all but `oa` if no point is truly visible)."""
 
-    Attributes:
-        aj: average Jaccard: hits among truly visible points and false alarms.
-        apd: truly visible points within the threshold, regardless of predicted visibility.
-        oa: points whose predicted visibility is correct.
-        points: number of evaluated points.
-        scale: scale applied to the prediction; NaN if undefined (then no point is within a threshold), or one per track.
-    """
-
-    aj: float
-    apd: float
-    oa: float
-    points: int
-    scale: float
+    aj: float  # average Jaccard: hits among truly visible points and false alarms
+    apd: float  # truly visible points within the threshold, regardless of predicted visibility
+    oa: float  # points whose predicted visibility is correct
+    points: int  # number of evaluated points
+    scale: float  # scale applied to the prediction; NaN if undefined (then no point is within a threshold), or one per track
 
 
 def tapvid3d_scores(
@@ -103,7 +95,7 @@ def _counts(
     seen: np.ndarray,
     predicted_seen: np.ndarray,
 ) -> np.ndarray:
-    """What each entry [...] contributes, [columns, ...]: 1, visible, right visibility; by threshold hits, within, false alarms."""
+    """Contribution of each entry [...], [columns, ...]: 1, visible, right visibility; by threshold hits, within, false alarms."""
     with np.errstate(invalid="ignore", over="ignore"):
         error = length(np.asarray(scale)[..., None] * predicted - true)
         within = error < np.multiply.outer(PIXEL_THRESHOLDS, limit_m)
@@ -149,7 +141,7 @@ BINS = 10
 
 
 def expected_calibration_error(probability: np.ndarray, outcome: np.ndarray, *, bins: int = BINS) -> float:
-    """Expected calibration error: mean over equal-width bins of |mean probability - observed frequency|.
+    """Expected calibration error (Naeini et al. 2015): mean over equal-width bins of |mean probability - observed frequency|.
 
     Args:
         probability: [...] within 0 and 1.
@@ -159,8 +151,6 @@ def expected_calibration_error(probability: np.ndarray, outcome: np.ndarray, *, 
         0 to 1, lower is better; NaN without samples.
     Raises:
         ValueError: the shapes differ, or a probability is not within 0 and 1.
-    Source:
-        Naeini et al. 2015.
     """
     predicted, happened = np.asarray(probability, np.float64).reshape(-1), np.asarray(outcome, bool).reshape(-1)
     if np.shape(probability) != np.shape(outcome) or not ((predicted >= 0) & (predicted <= 1)).all():

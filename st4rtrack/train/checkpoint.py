@@ -7,7 +7,8 @@ run that is killed at any moment resumes from the last complete state.
 import json
 import logging
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -28,8 +29,7 @@ from st4rtrack.io.lock import FolderLock
 from st4rtrack.model.checkpoint import save_model
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.network import St4RTrack
-from st4rtrack.train.average import Average
-from st4rtrack.train.parallel import Processes
+from st4rtrack.train.parallel import Processes, own_part
 from st4rtrack.types import UserError
 
 logger = logging.getLogger(__name__)
@@ -38,23 +38,57 @@ VERSION = 1
 _PREFIX = "model."  # parameter name prefix in a PairNetwork
 
 
+class Average:
+    """EMA of the trainable parameters; of a sharded network, each process averages its shard."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self.values = [part.clone() for part in self._parts()]
+
+    @torch.no_grad()
+    def update(self, decay: float) -> None:
+        """Update: average <- decay * average + (1 - decay) * weights."""
+        torch._foreach_lerp_(self.values, self._parts(), 1 - decay)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Swap the averaged weights into the network; restore the exact original weights on exit."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def copy_from_network(self) -> None:
+        """Set the average to the network's weights."""
+        torch._foreach_copy_(self.values, self._parts())
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for value, part in zip(self.values, self._parts(), strict=True):
+            kept = part.clone()
+            part.copy_(value)
+            value.copy_(kept)
+
+    def _parts(self) -> list[Tensor]:
+        return [own_part(parameter.detach()) for parameter in self.network.parameters() if parameter.requires_grad]
+
+
+def average_decay(step: int, decay: float) -> float:
+    """Decay of a step, smaller at the start so that the initial random weights fade quickly."""
+    return min(decay, (1 + step) / (10 + step))
+
+
 @dataclass
 class Training:
-    """Mutable state of a training run.
+    """Mutable state of a training run."""
 
-    Attributes:
-        network: a `PairNetwork`, distributed or not.
-        optimizer: optimiser of the trainable parameters.
-        average: EMA of the trainable parameters.
-        step: optimiser steps done.
-        best: best validation score so far.
-    """
-
-    network: nn.Module
-    optimizer: torch.optim.Optimizer
-    average: Average
-    step: int = 0
-    best: float = float("-inf")
+    network: nn.Module  # a `PairNetwork`, distributed or not
+    optimizer: torch.optim.Optimizer  # optimiser of the trainable parameters
+    average: Average  # EMA of the trainable parameters
+    step: int = 0  # optimiser steps done
+    best: float = float("-inf")  # best validation score so far
 
 
 class RunFolder:
@@ -62,11 +96,8 @@ class RunFolder:
 
     It has `train.json`, `state.pt`, `log.jsonl` and EMA weights: `model.safetensors` (last), `best.safetensors` (validation)."""
 
-    def __init__(
-        self, path: Path, config: ModelConfig, processes: Processes, build: Callable[[], nn.Module] | None = None
-    ) -> None:
-        self.path, self.config, self.processes = path, config, processes
-        self._build = build or (lambda: St4RTrack(config))
+    def __init__(self, path: Path, config: ModelConfig, processes: Processes, build: Callable[[], nn.Module]) -> None:
+        self.path, self.config, self.processes, self._build = path, config, processes, build
         self._lock: FolderLock | None = None
 
     def close(self) -> None:
@@ -83,38 +114,29 @@ class RunFolder:
         Raises:
             UserError: the folder has another run, or another process writes to it.
         """
-        problem = ""
-        if self.processes.first:
-            try:
-                problem = self._claim(options, change)
-            except UserError as error:
-                problem = str(error)
-        if problem := self.processes.from_first(problem):
-            raise UserError(problem)
+        self.processes.on_first(lambda: self._claim(json.loads(json.dumps(options)), change))
 
-    def _claim(self, options: dict[str, Any], change: bool) -> str:
-        options = json.loads(json.dumps(options))
+    def _claim(self, options: dict[str, Any], change: bool) -> None:
         path = self.path / "train.json"
         if self.path.exists() and not self.path.is_dir():
-            return f"{self.path} is a file; pass an output folder with -o"
+            raise UserError(f"{self.path} is a file; pass an output folder with -o")
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = FolderLock(self.path)
         if path.exists():
             try:
                 before = json.loads(path.read_text())
             except (json.JSONDecodeError, UnicodeDecodeError):
-                return f"could not read {path}; choose another folder with -o"
+                raise UserError(f"could not read {path}; choose another folder with -o") from None
             if changes := differences(before, options):
                 if not change:
-                    return (
+                    raise UserError(
                         f"{self.path} has a run with other options: {changes[0]}; choose another folder with -o, "
                         "or resume with the new ones with --change-options"
                     )
                 self.log({"changed": changes})
         elif (self.path / "state.pt").exists():
-            return f"{self.path} has state.pt but no train.json; choose another folder with -o"
+            raise UserError(f"{self.path} has state.pt but no train.json; choose another folder with -o")
         write_whole(path, (json.dumps(options, indent=1) + "\n").encode())
-        return ""
 
     def log(self, row: dict[str, Any]) -> None:
         """Append a row to the training log."""
@@ -124,10 +146,8 @@ class RunFolder:
 
     def save(self, training: Training) -> None:
         """Save the state; every process must call it."""
-        model, optimizer = (
-            _weights(training.network),
-            get_optimizer_state_dict(training.network, training.optimizer, options=_WHOLE),
-        )
+        model = _weights(training.network)
+        optimizer = get_optimizer_state_dict(training.network, training.optimizer, options=_WHOLE)
         learns = {_plain(name) for name, parameter in training.network.named_parameters() if parameter.requires_grad}
         with training.average.in_place():
             average = {name: value for name, value in _weights(training.network).items() if name in learns}
@@ -166,25 +186,23 @@ class RunFolder:
         Raises:
             UserError: the state is damaged, or of another configuration.
         """
-        state: dict[str, Any] = {}
-        problem = ""
-        if self.processes.first and (self.path / "state.pt").exists():
-            try:
-                state = self._read()
-            except UserError as error:
-                problem = str(error)
-        plain = {name: state.get(name) for name in ("step", "best")}
-        problem, plain = self.processes.from_first((problem, plain))
-        if problem:
-            raise UserError(problem)
-        if plain["step"] is None:
+        state: dict[str, Any] = {}  # on rank 0 only
+
+        def read() -> tuple[int, float] | None:
+            if not (self.path / "state.pt").exists():
+                return None
+            state.update(self._read())
+            return state["step"], state["best"]
+
+        progress = self.processes.on_first(read)
+        if progress is None:
             return False
         options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=self.processes.count > 1)
         set_model_state_dict(training.network, {**state.get("model", {}), **state.get("average", {})}, options=options)
         training.average.copy_from_network()
         set_model_state_dict(training.network, state.get("model", {}), options=options)
         set_optimizer_state_dict(training.network, training.optimizer, state.get("optimizer", {}), options=options)
-        training.step, training.best = plain["step"], plain["best"]
+        training.step, training.best = progress
         return True
 
     def _read(self) -> dict[str, Any]:

@@ -17,27 +17,17 @@ from st4rtrack.types import Pointmap, TwoPointmaps
 
 @dataclass
 class Examples:
-    """A micro-batch of image pairs. Pairs refer to images by index, so that each image is encoded only once.
+    """A micro-batch of image pairs. Pairs refer to images by index, so that each image is encoded only once."""
 
-    Attributes:
-        images: [images, 3, height, width] in [-1, 1].
-        anchor_index, frame_index: [pairs] int64, the two images of each pair.
-        supervision: ground truth of the pairs.
-        names: names of the clips of the pairs.
-    """
-
-    images: Tensor
+    images: Tensor  # [images, 3, height, width] in [-1, 1]
+    # anchor_index, frame_index: [pairs] int64, the two images of each pair
     anchor_index: Tensor
     frame_index: Tensor
-    supervision: Supervision
-    names: list[str] = field(default_factory=list)
+    supervision: Supervision  # ground truth of the pairs
+    names: list[str] = field(default_factory=list)  # names of the clips of the pairs
 
     def __len__(self) -> int:
         return len(self.frame_index)
-
-    def to(self, device: torch.device) -> "Examples":
-        """Copy to a device."""
-        return _to(self, device)
 
 
 def from_clips(clips: Sequence[Clip], *, with_anchor: bool = True) -> Examples:
@@ -73,6 +63,7 @@ def _supervision(clips: Sequence[Clip], first: int) -> Supervision:
     pairs = len(clips[0].rgb) - first
     anchor_points = np.repeat(np.stack([clip.tracking_points_world[0] for clip in clips]), pairs, axis=0)
     moving = [clip.moving for clip in clips if clip.moving is not None]
+    limited = torch.tensor([clip.supervised is not None for clip in clips])
     return Supervision(
         truth=TwoPointmaps(
             Pointmap(stack([c.tracking_points_world for c in clips]).float(), valid=stack(tracking_valid)),
@@ -85,13 +76,8 @@ def _supervision(clips: Sequence[Clip], first: int) -> Supervision:
         moving=torch.from_numpy(np.repeat(np.stack(moving), pairs, axis=0)) if len(moving) == len(clips) else None,
         frames_per_clip=pairs,
         unit=_units(clips, pairs),
-        foreground_only=_foreground_only(clips, pairs),
+        foreground_only=limited.repeat_interleave(pairs) if limited.any() else None,
     )
-
-
-def _foreground_only(clips: Sequence[Clip], pairs: int) -> Tensor | None:
-    limited = torch.tensor([clip.supervised is not None for clip in clips])
-    return limited.repeat_interleave(pairs) if limited.any() else None
 
 
 def _units(clips: Sequence[Clip], pairs: int) -> Tensor:
@@ -104,10 +90,11 @@ def _units(clips: Sequence[Clip], pairs: int) -> Tensor:
     return torch.tensor(units).repeat_interleave(pairs)
 
 
-def _to(value: Any, device: torch.device) -> Any:
-    """Move tensors to a device, recursively through dataclasses."""
+def to_device(value: Any, device: torch.device) -> Any:
+    """Copy the tensors of a data class to a device, recursively."""
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.replace(value, **{f.name: _to(getattr(value, f.name), device) for f in dataclasses.fields(value)})
+        changes = {field.name: to_device(getattr(value, field.name), device) for field in dataclasses.fields(value)}
+        return dataclasses.replace(value, **changes)
     return value

@@ -35,13 +35,7 @@ class PairNetwork(nn.Module):
 
 
 def predict(network: nn.Module, examples: Examples, precision: str) -> TwoPointmaps:
-    """Predict the pairs of a micro-batch.
-
-    Args:
-        network: a `PairNetwork`, distributed or not.
-        examples: micro-batch on the network's device.
-        precision: "bfloat16" or "float32", precision of matrix products.
-    """
+    """Predict the pairs of a micro-batch on the network's device, with matrix products in `precision` ("bfloat16", "float32")."""
     with torch.autocast(examples.images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         tracking, reconstruction = network(examples.images, examples.anchor_index, examples.frame_index)
     return TwoPointmaps(Pointmap(*tracking), Pointmap(*reconstruction))
@@ -53,12 +47,9 @@ def finite_points(pointmap: Pointmap) -> np.ndarray:
 
 
 def prepare(model: St4RTrack, config: TrainConfig, *, compile: bool) -> PairNetwork:
-    """Prepare a network for training: float32 weights, frozen parts, optional compilation.
+    """Prepare a network for training: float32 weights, frozen parts (`config.frozen`).
 
-    Args:
-        model: network with initial weights, on its device.
-        config: `frozen` selects the frozen parts.
-        compile: compile the blocks with `torch.compile`; names and values of the weights do not change.
+    `compile` compiles the blocks with `torch.compile`; names and values of the weights do not change.
     """
     network = PairNetwork(model.float())
     if config.frozen == "encoder":

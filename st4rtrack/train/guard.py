@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,18 +36,10 @@ class NonFiniteGuard:
 
     def __init__(self, folder: Path, config: RunConfig, processes: Processes) -> None:
         self.folder, self.config, self.processes = folder, config, processes
-        self.in_a_row = 0
-
-    def passed(self) -> None:
-        """Record a finite step."""
-        self.in_a_row = 0
+        self.in_a_row = 0  # non-finite steps; the loop resets it
 
     def failed(self, step: int, micro_batch: int, suspects: Sequence[Suspect]) -> None:
-        """Handle a non-finite step. Saves the micro-batches with a non-finite loss, or all if only the gradient is non-finite.
-
-        Raises:
-            UserError: the run must stop; the message names the step, the samples, their clips and the files.
-        """
+        """Stop or skip. Saves the micro-batches with a non-finite loss, or all if only the gradient is non-finite."""
         any_loss = any(self.processes.gather(not all(s.finite for s in suspects)))
         blamed = [s for s in suspects if not (any_loss and s.finite)]
         lines = [
@@ -90,25 +82,19 @@ def _arrays(value: Any, name: str = "") -> Iterator[tuple[str, np.ndarray]]:
         yield name, np.array(value)
 
 
-class StopRequest:
-    """Signal handler that records a stop request by Ctrl-C or SIGTERM. A second Ctrl-C stops at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.asked = True
-
-
 @contextmanager
-def stop_requests() -> Iterator[StopRequest]:
-    """Turn SIGINT and SIGTERM into a stop request that the loop checks between steps."""
-    request = StopRequest()
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Record Ctrl-C and SIGTERM, which the loop asks for between steps. A second Ctrl-C stops at once."""
+    received: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield request
+        yield lambda: bool(received)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

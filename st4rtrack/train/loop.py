@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -19,12 +19,11 @@ from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.efficientnet import EfficientNetLite0
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.options import RunConfig
-from st4rtrack.train.average import Average, average_decay
-from st4rtrack.train.checkpoint import RunFolder, Training
+from st4rtrack.train.checkpoint import Average, RunFolder, Training, average_decay
 from st4rtrack.train.config import TrainConfig
-from st4rtrack.train.examples import Examples
+from st4rtrack.train.examples import Examples, to_device
 from st4rtrack.train.forward import predict, prepare
-from st4rtrack.train.guard import NonFiniteGuard, StopRequest, Suspect, stop_requests
+from st4rtrack.train.guard import NonFiniteGuard, Suspect, stop_requests
 from st4rtrack.train.parallel import Processes, check_split, distribute, gradients_shared, whole
 from st4rtrack.train.source import ExampleSource, read_ahead
 from st4rtrack.train.validate import HeldOut, Score, validate
@@ -72,15 +71,10 @@ class Stage(Protocol):
 
 @dataclass(frozen=True)
 class PairStage:
-    """Training on image pairs.
+    """Training on image pairs."""
 
-    Attributes:
-        model: network with initial weights (`forward.new_model`, or `load_model`); trained in place.
-        held_out: validation pairs; may be empty.
-    """
-
-    model: St4RTrack
-    held_out: Sequence[HeldOut]
+    model: St4RTrack  # network with initial weights (`forward.new_model`, or `load_model`); trained in place
+    held_out: Sequence[HeldOut]  # validation pairs; may be empty
 
     def network(self, config: TrainConfig, device: torch.device, *, compile: bool) -> nn.Module:
         return prepare(self.model.to(device), config, compile=compile)
@@ -95,33 +89,31 @@ class PairStage:
         return validate(network, self.held_out, device, precision=precision)
 
     def pictures(self, network: nn.Module, device: torch.device, precision: str) -> list[np.ndarray]:
-        return [sample_picture(network, each.examples.to(device), precision) for each in self.held_out[:2]]
+        return [sample_picture(network, to_device(each.examples, device), precision) for each in self.held_out[:2]]
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What is trained, on which data."""
+
+    stage: Stage
+    model: ModelConfig  # configuration of the network
+    source: ExampleSource  # each micro-batch is requested once, in order
+    options: dict[str, Any] = field(default_factory=dict)  # other values that affect the result, such as the data
 
 
 def train_stage(
-    stage: Stage,
-    model_config: ModelConfig,
-    config: TrainConfig,
-    run: RunConfig,
-    *,
-    source: ExampleSource,
-    output: Path,
-    processes: Processes,
-    options: dict[str, Any] | None = None,
-    change_options: bool = False,
+    job: TrainingJob, config: TrainConfig, run: RunConfig, *, output: Path, processes: Processes, change_options: bool = False
 ) -> StageScore:
     """Train a network, or resume the run in `output`.
 
     Args:
-        stage: kind of training.
-        model_config: configuration of the network.
+        job: what is trained, on which data.
         config: configuration of the optimisation.
         run: configuration of the execution.
-        source: micro-batches by index; each is requested once, in order.
         output: output folder of the run.
         processes: training processes (`parallel.process_group`).
-        options: other values that affect the result, such as the data; compared on resume, like `config`.
-        change_options: resume even if the options differ from those of the run.
+        change_options: resume even if `config` or the options of the job differ from those of the run.
     Returns:
         Last validation score of the EMA weights.
     Raises:
@@ -129,19 +121,19 @@ def train_stage(
         KeyboardInterrupt: SIGINT or SIGTERM was received; the state was saved.
     """
     check_split(config.micro_batches, processes)
-    with closing(RunFolder(output, model_config, processes, stage.build)) as folder:
-        folder.claim({"model": model_config.to_dict(), "train": asdict(config), **(options or {})}, change=change_options)
-        network = stage.network(config, processes.device, compile=run.compile_network)
+    with closing(RunFolder(output, job.model, processes, job.stage.build)) as folder:
+        folder.claim({"model": job.model.to_dict(), "train": asdict(config), **job.options}, change=change_options)
+        network = job.stage.network(config, processes.device, compile=run.compile_network)
         network = distribute(network, processes, run.parallel)
         training = Training(network, make_optimizer(network, config), Average(network))
         if folder.load(training) and processes.first:
             logger.info("resuming at step %d", training.step)
         first = training.step * config.micro_batches + processes.rank
         numbers = range(first, config.steps * config.micro_batches, processes.count)
-        watch = _Watch(folder, config, run, stage, training)
-        with stop_requests() as request:
-            examples = read_ahead(source, numbers, workers=run.workers)
-            _steps(training, zip(numbers, examples), config, run, watch, request)
+        watch = _Watch(folder, config, run, job.stage, training)
+        with stop_requests() as stop_requested:
+            examples = read_ahead(job.source, numbers, workers=run.workers)
+            _steps(training, zip(numbers, examples), config, run, watch, stop_requested)
         return watch.finish(training)
 
 
@@ -151,19 +143,19 @@ def _steps(
     config: TrainConfig,
     run: RunConfig,
     watch: "_Watch",
-    request: StopRequest,
+    stop_requested: Callable[[], bool],
 ) -> None:
     """Run all remaining steps."""
     processes = watch.folder.processes
     guard = NonFiniteGuard(watch.folder.path / "not_finite", run, processes)
     own_micro_batches = config.micro_batches // processes.count
     while training.step < config.steps:
-        mine = [(number, examples.to(processes.device)) for number, examples in islice(numbered, own_micro_batches)]
+        mine = [(number, to_device(examples, processes.device)) for number, examples in islice(numbered, own_micro_batches)]
         outcome = training_step(
-            training, [examples for _, examples in mine], config, processes, loss=watch.stage.loss, stop=request.asked
+            training, [examples for _, examples in mine], config, processes, loss=watch.stage.loss, stop=stop_requested()
         )
         if outcome.finite:
-            guard.passed()
+            guard.in_a_row = 0
             watch.meter.add(outcome.figures, outcome.pairs)
         else:
             suspects = [Suspect(n, examples, ok) for (n, examples), ok in zip(mine, outcome.finite_losses, strict=True)]
@@ -178,21 +170,13 @@ def _steps(
 
 @dataclass(frozen=True)
 class StepResult:
-    """Result of one step, equal on every process except `finite_losses`.
+    """Result of one step, equal on every process except `finite_losses`."""
 
-    Attributes:
-        figures: parts of the loss, averaged over all micro-batches, and the gradient norm.
-        finite: whether loss and gradient are finite, so that the weights were updated.
-        finite_losses: whether the loss is finite, for each micro-batch of this process.
-        pairs: number of pairs in the step, over all processes.
-        stop: whether any process received a stop request.
-    """
-
-    figures: dict[str, float]
-    finite: bool
-    finite_losses: list[bool]
-    pairs: int
-    stop: bool
+    figures: dict[str, float]  # parts of the loss, averaged over all micro-batches, and the gradient norm
+    finite: bool  # whether loss and gradient are finite, so that the weights were updated
+    finite_losses: list[bool]  # whether the loss is finite, for each micro-batch of this process
+    pairs: int  # number of pairs in the step, over all processes
+    stop: bool  # whether any process received a stop request
 
 
 def training_step(
@@ -238,11 +222,7 @@ def training_step(
 
 
 def compute_loss(network: nn.Module, examples: Examples, config: TrainConfig) -> LossParts:
-    """Compute the loss of a micro-batch; `total` is differentiable.
-
-    Raises:
-        UserError: the loss needs a prediction at the anchor time, which the clips do not provide.
-    """
+    """Compute the loss of a micro-batch; `total` is differentiable."""
     maps = predict(network, examples, config.precision)
     asked = config.loss.motion_weight or config.loss.anchor_weight
     anchor = _anchor(maps.tracking, examples) if asked else None
@@ -261,7 +241,7 @@ def _anchor(first: Pointmap, examples: Examples) -> Pointmap:
 
 def loss_figures(parts: Any) -> dict[str, Tensor]:
     """Scalar parts of a loss by name, detached."""
-    values = {field.name: getattr(parts, field.name) for field in fields(parts)}
+    values = {each.name: getattr(parts, each.name) for each in fields(parts)}
     return {name: value.detach().float() for name, value in values.items() if isinstance(value, Tensor) and value.ndim == 0}
 
 
@@ -299,14 +279,7 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 class _Watch:
     """Periodic actions of a run: progress report and curves, validation and images, saving the state."""
 
-    def __init__(
-        self,
-        folder: RunFolder,
-        config: TrainConfig,
-        run: RunConfig,
-        stage: Stage,
-        training: Training,
-    ) -> None:
+    def __init__(self, folder: RunFolder, config: TrainConfig, run: RunConfig, stage: Stage, training: Training) -> None:
         self.folder, self.config, self.run, self.stage = folder, config, run, stage
         self.meter = Meter(training.step)
         self.curves = Curves(folder.path if folder.processes.first else None, training.step)

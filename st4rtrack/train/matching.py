@@ -4,9 +4,8 @@ The convolutional backbone is frozen. Micro-batch k depends on k and the seed on
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -24,9 +23,9 @@ from st4rtrack.model.monocular import new_monocular
 from st4rtrack.options import RunConfig
 from st4rtrack.preprocess import normalize_images
 from st4rtrack.train.config import TrainConfig
-from st4rtrack.train.loop import train_stage
-from st4rtrack.train.parallel import Processes
-from st4rtrack.train.presets import MatchingData
+from st4rtrack.train.examples import to_device
+from st4rtrack.train.loop import TrainingJob
+from st4rtrack.train.presets import MatchingData, Preset
 from st4rtrack.train.source import draw_samples, evenly_spaced
 from st4rtrack.types import UserError
 
@@ -75,22 +74,15 @@ class MatchingNetwork(nn.Module):
 
 @dataclass
 class MatchingExamples:
-    """A micro-batch of clips with positions of anchor points in every frame.
+    """A micro-batch of clips with positions of anchor points in every frame."""
 
-    Attributes:
-        images: [clips, frames, 3, height, width] in [-1, 1], the anchor first.
-        anchor_pixels, frame_pixels: [pairs, points, 2], positions in the anchor and in the frame.
-        weight: [pairs, points], 1 for visible points, `OCCLUDED_WEIGHT` for occluded dynamic ones, 0 for padding.
-        dynamic: [pairs, points] bool.
-        names: source and index of every clip, for messages.
-    """
-
-    images: Tensor
+    images: Tensor  # [clips, frames, 3, height, width] in [-1, 1], the anchor first
+    # anchor_pixels, frame_pixels: [pairs, points, 2], positions in the anchor and in the frame
     anchor_pixels: Tensor
     frame_pixels: Tensor
-    weight: Tensor
-    dynamic: Tensor
-    names: list[str]
+    weight: Tensor  # [pairs, points], 1 for visible points, `OCCLUDED_WEIGHT` for occluded dynamic ones, 0 for padding
+    dynamic: Tensor  # [pairs, points] bool
+    names: list[str]  # source and index of every clip, for messages
 
     def __len__(self) -> int:
         return len(self.weight)
@@ -99,11 +91,6 @@ class MatchingExamples:
     def grid(self) -> tuple[int, int]:
         """Rows and columns of the cells of the descriptors."""
         return self.images.shape[3] // CELL, self.images.shape[4] // CELL
-
-    def to(self, device: torch.device) -> "MatchingExamples":
-        """Copy to a device."""
-        tensors = (self.images, self.anchor_pixels, self.frame_pixels, self.weight, self.dynamic)
-        return MatchingExamples(*(tensor.to(device) for tensor in tensors), names=self.names)
 
 
 def clip_examples(
@@ -141,11 +128,7 @@ def draw_points(usable: np.ndarray, dynamic: np.ndarray, count: int, rng: np.ran
 
 
 def stack_examples(examples: Sequence[MatchingExamples]) -> MatchingExamples:
-    """Concatenate micro-batches of one image size.
-
-    Raises:
-        UserError: the sizes differ.
-    """
+    """Concatenate micro-batches of one image size."""
     if len({each.images.shape[1:] for each in examples}) > 1:
         raise UserError("clips of different sizes cannot share a micro-batch; use --micro-batch 1")
     names = ("images", "anchor_pixels", "frame_pixels", "weight", "dynamic")
@@ -155,19 +138,12 @@ def stack_examples(examples: Sequence[MatchingExamples]) -> MatchingExamples:
 
 @dataclass(frozen=True)
 class MixedClips:
-    """Micro-batches of randomly augmented clips from several sources.
+    """Micro-batches of randomly augmented clips from several sources."""
 
-    Attributes:
-        sources: clips by name.
-        data: shares and augmentation.
-        micro_batch: clips per micro-batch.
-        seed: random seed of sampling and augmentation.
-    """
-
-    sources: Mapping[str, TrackedClips]
-    data: MatchingData
-    micro_batch: int
-    seed: int
+    sources: Mapping[str, TrackedClips]  # clips by name
+    data: MatchingData  # shares and augmentation
+    micro_batch: int  # clips per micro-batch
+    seed: int  # random seed of sampling and augmentation
 
     def examples(self, index: int) -> MatchingExamples:
         """Sample micro-batch `index` >= 0."""
@@ -244,17 +220,11 @@ class MatchingScore:
 
 @dataclass(frozen=True)
 class MatchingStage:
-    """Training of the matching head for `loop.train_stage`.
+    """Training of the matching head for `loop.train_stage`."""
 
-    Attributes:
-        start: network with initial weights; trained in place.
-        data: configuration of the data.
-        held_out: validation clips by source.
-    """
-
-    start: MatchingNetwork
-    data: MatchingData
-    held_out: Mapping[str, TrackedClips]
+    start: MatchingNetwork  # network with initial weights; trained in place
+    data: MatchingData  # configuration of the data
+    held_out: Mapping[str, TrackedClips]  # validation clips by source
 
     def network(self, config: TrainConfig, device: torch.device, *, compile: bool) -> nn.Module:
         (backbone,) = self.start._backbone
@@ -293,7 +263,7 @@ class MatchingStage:
         return [match_sheet(network, self._held_out(clips, 0, device), precision) for clips in self.held_out.values()]
 
     def _held_out(self, clips: TrackedClips, number: int, device: torch.device) -> MatchingExamples:
-        return clip_examples(clips.clip(number), self.data.points, np.random.default_rng(number)).to(device)
+        return to_device(clip_examples(clips.clip(number), self.data.points, np.random.default_rng(number)), device)
 
 
 def predict_cells(network: nn.Module, examples: MatchingExamples, precision: str) -> Tensor:
@@ -303,11 +273,7 @@ def predict_cells(network: nn.Module, examples: MatchingExamples, precision: str
 
 
 def match_sheet(network: nn.Module, examples: MatchingExamples, precision: str, shown: int = 40) -> np.ndarray:
-    """Render a clip: dynamic points in the anchor; predicted positions in the frames, with red lines to the true ones.
-
-    Returns:
-        [height, width, 3] uint8 RGB.
-    """
+    """Render a clip: dynamic points in the anchor; predicted positions in the frames, with red lines to the true ones."""
     predicted = refined_positions(predict_cells(network, examples, precision), examples.grid).cpu().numpy()
     images = ((examples.images[0].permute(0, 2, 3, 1).float().cpu().numpy() + 1) * 127.5).round().astype(np.uint8)
     panels = [image.copy() for image in images]
@@ -324,34 +290,15 @@ def match_sheet(network: nn.Module, examples: MatchingExamples, precision: str, 
     return np.concatenate([np.concatenate(row, axis=1) for row in (panels[:half], panels[half:])])
 
 
-def train_matching(
-    config: TrainConfig,
-    run: RunConfig,
-    data: MatchingData,
-    *,
-    model: ModelConfig,
-    output: Path,
-    processes: Processes,
-    init: str = "",
-    folders: Mapping[str, Path] | None = None,
-    change_options: bool = False,
-) -> MatchingScore:
-    """Train the matching head on a frozen backbone, or resume the run in `output`.
+def open_matching(preset: Preset, run: RunConfig, *, output: Path, init: str, folders: Mapping[str, Path]) -> TrainingJob:
+    """Open training of the matching head on a frozen backbone; the network of the preset is used for random weights only.
 
     Args:
-        config: configuration of the optimisation.
-        run: configuration of the execution.
-        data: shares and augmentation of the sources.
-        model: configuration of the network, for random weights.
-        output: output folder of the run.
-        processes: training processes.
         init: checkpoint with the encoder, "" for the embedded one, or "random"; a matching head in a checkpoint is trained on.
-        folders: source folders by a name of `SOURCES`; without any, clips of the procedural world are rendered.
-        change_options: resume even if the options differ from those of the run.
-    Raises:
-        UserError: a folder or weights are missing; or as `loop.train_stage`.
+        folders: source folders by a name of `SOURCES`; without any, clips of the procedural world are rendered into `output`.
     """
-    folders = dict(folders or {})
+    data, config = preset.data, preset.train
+    assert isinstance(data, MatchingData)
     if unknown := sorted(set(folders) - set(SOURCES)):
         raise UserError(f"--data {unknown[0]}=...: the sources of the matching head are {', '.join(SOURCES)}")
     if not folders:
@@ -361,23 +308,18 @@ def train_matching(
     sources, held_out = (
         {name: TrackedClips(folders[name], part) for name in sorted(folders)} for part in ("train", "validation")
     )
-    start, weights_hash = first_network(model, init, config.seed)
-    score = train_stage(
+    start, weights_hash = first_network(preset.model, init, config.seed)
+    source = MixedClips(sources, data, config.micro_batch, config.seed)
+    return TrainingJob(
         MatchingStage(start, data, held_out),
         start.config,
-        config,
-        run,
-        source=cast(Any, MixedClips(sources, data, config.micro_batch, config.seed)),
-        output=output,
-        processes=processes,
-        options={"init": weights_hash or "random", "data": asdict(data), "datasets": sorted(folders)},
-        change_options=change_options,
+        source,
+        {"init": weights_hash or "random", "datasets": sorted(folders)},
     )
-    return cast(MatchingScore, score)
 
 
 def first_network(config: ModelConfig, init: str, seed: int) -> tuple[MatchingNetwork, str]:
-    """Create the network with initial weights, and return it with the hash of the checkpoint; see `init` of `train_matching`."""
+    """Create the network with initial weights, and return it with the hash of the checkpoint; see `init` of `open_matching`."""
     network = new_monocular(config, seed) if init == "random" else load_monocular(init or None, device="cpu")
     torch.manual_seed(seed)
     head = network.matching_head if init and network.matching_head is not None else MatchingHead()

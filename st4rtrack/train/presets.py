@@ -24,38 +24,26 @@ DATASETS = ("point_odyssey", "dynamic_replica", "kubric")
 
 @dataclass(frozen=True)
 class RenderedClips:
-    """Data configuration: procedural clips, rendered on demand.
+    """Data configuration: procedural clips, rendered on demand."""
 
-    Attributes:
-        frames: frames per clip; the first is the anchor.
-        height, width: size of the network images, pixels.
-        distinct: number of distinct clips, 0 for no limit.
-        validation_clips, validation_frames: number and length of the validation clips; with `distinct` these are training clips.
-    """
-
-    frames: int = 24
+    frames: int = 24  # frames per clip; the first is the anchor
+    # height, width: size of the network images, pixels
     height: int = 288
     width: int = 512
-    distinct: int = 0
+    distinct: int = 0  # number of distinct clips, 0 for no limit
+    # validation_clips, validation_frames: number and length of the validation clips; with `distinct` these are training clips
     validation_clips: int = 8
     validation_frames: int = 8
 
 
 @dataclass(frozen=True)
 class ReadClips:
-    """Data configuration: clips of the paper's data sets, read from folders.
+    """Data configuration: clips of the paper's data sets, read from folders."""
 
-    Attributes:
-        published: name of the published mixture.
-        with_anchor: include the pair (anchor, anchor); as released for clips, not for pairs.
-        augmentation: augmentation of the clips; none, as published.
-        held_out: procedural validation clips.
-    """
-
-    published: Published
-    with_anchor: bool = True
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    held_out: RenderedClips = field(default_factory=RenderedClips)
+    published: Published  # name of the published mixture
+    with_anchor: bool = True  # include the pair (anchor, anchor); as released for clips, not for pairs
+    augmentation: Augmentation = field(default_factory=Augmentation)  # augmentation of the clips; none, as published
+    held_out: RenderedClips = field(default_factory=RenderedClips)  # procedural validation clips
 
     def described(self, folders: dict[str, Path], seed: int) -> TrainingData:
         """Training data of the mixture, with folders by name of the data set."""
@@ -65,73 +53,51 @@ class ReadClips:
 
 @dataclass(frozen=True)
 class MonocularData:
-    """Data configuration of monocular training.
+    """Data configuration of monocular training."""
 
-    Attributes:
-        shares: share of samples by source; normalised over the available sources.
-        sizes: (height, width) of micro-batches, drawn at random.
-        augmentation: augmentation of every frame.
-        procedural_frames: number of frames to render if no folder is passed.
-        validation_frames: maximum number of validation frames per source.
-    """
-
+    # share of samples by source; normalised over the available sources
     shares: Mapping[str, float] = field(
         default_factory=lambda: {"pictures": 0.6, "procedural": 0.25, "world": 0.4, "multiview": 0.2}
     )
+    # (height, width) of micro-batches, drawn at random
     sizes: tuple[tuple[int, int], ...] = ((192, 256),) * 4 + ((256, 192), (144, 256))
-    augmentation: FrameAugmentation = field(default_factory=FrameAugmentation)
-    procedural_frames: int = 4096
-    validation_frames: int = 128
+    augmentation: FrameAugmentation = field(default_factory=FrameAugmentation)  # augmentation of every frame
+    procedural_frames: int = 4096  # number of frames to render if no folder is passed
+    validation_frames: int = 128  # maximum number of validation frames per source
 
 
 @dataclass(frozen=True)
 class MatchingData:
-    """Data configuration of the matching head.
+    """Data configuration of the matching head."""
 
-    Attributes:
-        shares: share of clips by source; normalised over the available sources.
-        points: anchor points per image pair.
-        colour: strength of `jitter_colour` of each clip.
-        augmentation: colour, degradations and mirroring of single images; they are not cropped.
-        size: (height, width) of the clips that are rendered if no folder is passed.
-        procedural_clips: number of these clips.
-        validation_clips: maximum number of validation clips per source.
-    """
-
+    # share of clips by source; normalised over the available sources
     shares: Mapping[str, float] = field(default_factory=lambda: {"procedural": 0.5, "world": 0.5})
-    points: int = 320
-    colour: float = 0.7
+    points: int = 320  # anchor points per image pair
+    colour: float = 0.7  # strength of `jitter_colour` of each clip
+    # colour, degradations and mirroring of single images; they are not cropped
     augmentation: FrameAugmentation = field(default_factory=lambda: FrameAugmentation(colour=0.2, blur=0.3, noise=0.4))
-    size: tuple[int, int] = (192, 256)
-    procedural_clips: int = 2048
-    validation_clips: int = 48
+    size: tuple[int, int] = (192, 256)  # (height, width) of the clips that are rendered if no folder is passed
+    procedural_clips: int = 2048  # number of these clips
+    validation_clips: int = 48  # maximum number of validation clips per source
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A training configuration without paths of data and weights.
+    """A training configuration without paths of data and weights."""
 
-    Attributes:
-        about: one-line description.
-        model: configuration of the network.
-        train: configuration of the optimisation.
-        data: configuration of the data.
-        from_weights: whether the published run starts from other weights, so that `--init` is required.
-    """
-
-    about: str
-    model: ModelConfig
-    train: TrainConfig
-    data: RenderedClips | ReadClips | MonocularData | MatchingData
-    from_weights: bool = False
+    model: ModelConfig  # configuration of the network
+    train: TrainConfig  # configuration of the optimisation
+    data: RenderedClips | ReadClips | MonocularData | MatchingData  # configuration of the data
+    from_weights: bool = False  # whether the published run starts from other weights, so that `--init` is required
 
 
-def _published(published: Published, *, micro_batch: int = 1, loss: str) -> TrainConfig:
-    """Optimisation shared by all published runs: AdamW at 5e-5, 1 epoch warm-up, half cosine, frozen encoder, 4 GPUs."""
+def _large(published: Published, loss: str) -> Preset:
+    """A published run: AdamW at 5e-5, 1 epoch warm-up, half cosine, frozen encoder, 4 GPUs."""
     data = published_data(published, **dict.fromkeys(DATASETS, Path()))
+    micro_batch = 22 if published == "pair" else 1
     batch_size = 4 * micro_batch
     epoch_clips = len(data.sources) * data.samples_per_epoch
-    return TrainConfig(
+    train = TrainConfig(
         steps=data.epochs * epoch_clips // batch_size,
         batch_size=batch_size,
         micro_batch=micro_batch,
@@ -142,52 +108,28 @@ def _published(published: Published, *, micro_batch: int = 1, loss: str) -> Trai
         frozen="encoder",
         loss=PUBLISHED[loss],
     )
+    return Preset(LARGE, train, ReadClips(published, with_anchor=published != "pair"), from_weights=True)
 
 
 PRESETS: dict[str, Preset] = {
-    "large-seq": Preset(
-        "the paper: clips of 24 frames, strides 1 to 6, 50 epochs",
-        LARGE,
-        _published("paper", loss="paper"),
-        ReadClips("paper"),
-        from_weights=True,
-    ),
-    "large-pair": Preset(
-        "the release's pairs, including distant frames, without reweighting",
-        LARGE,
-        _published("pair", micro_batch=22, loss="paper"),
-        ReadClips("pair", with_anchor=False),
-        from_weights=True,
-    ),
-    "large-seq-reweight": Preset(
-        "the released seq-reweight model: clips of 16 frames, larger weight of dynamic pixels",
-        LARGE,
-        _published("seq", loss="seq-reweight"),
-        ReadClips("seq"),
-        from_weights=True,
-    ),
-    "large-pair-reweight": Preset(
-        "the released pair-reweight model, with the pair branch that its script leaves out",
-        LARGE,
-        _published("pair", micro_batch=22, loss="pair-reweight"),
-        ReadClips("pair", with_anchor=False),
-        from_weights=True,
-    ),
-    "large-procedural": Preset(
-        "as large-seq, on procedural clips",
-        LARGE,
-        _published("paper", loss="paper"),
-        RenderedClips(),
-        from_weights=True,
-    ),
+    # the paper: clips of 24 frames, strides 1 to 6, 50 epochs
+    "large-seq": _large("paper", "paper"),
+    # the release's pairs, including distant frames, without reweighting
+    "large-pair": _large("pair", "paper"),
+    # the released seq-reweight model: clips of 16 frames, larger weight of dynamic pixels
+    "large-seq-reweight": _large("seq", "seq-reweight"),
+    # the released pair-reweight model, with the pair branch that its script leaves out
+    "large-pair-reweight": _large("pair", "pair-reweight"),
+    # as large-seq, on procedural clips
+    "large-procedural": replace(_large("paper", "paper"), data=RenderedClips()),
+    # a small pair network, on procedural clips
     "tiny": Preset(
-        "a small pair network, on procedural clips",
         TINY,
         TrainConfig(batch_size=4, micro_batch=2, loss=PUBLISHED["tiny"]),
         RenderedClips(frames=6, height=192, width=256, validation_clips=16, validation_frames=6),
     ),
+    # encoder and monocular depth head, on single pictures and rendered frames
     "mono": Preset(
-        "encoder and monocular depth head, on single pictures and rendered frames",
         MONOCULAR,
         TrainConfig(
             steps=5000,
@@ -201,8 +143,8 @@ PRESETS: dict[str, Preset] = {
         ),
         MonocularData(),
     ),
+    # matching head on the frozen backbone, on rendered clips
     "match": Preset(
-        "matching head on the frozen backbone, on rendered clips",
         EMBEDDED,
         TrainConfig(
             steps=5000,
@@ -216,17 +158,9 @@ PRESETS: dict[str, Preset] = {
         ),
         MatchingData(),
     ),
+    # sanity check: overfits a tiny network on one clip in a minute on a CPU
     "overfit": Preset(
-        "sanity check: overfits a tiny network on one clip in a minute on a CPU",
-        replace(
-            TINY,
-            encoder_width=96,
-            encoder_depth=2,
-            encoder_heads=2,
-            decoder_width=96,
-            decoder_depth=2,
-            decoder_heads=2,
-        ),
+        replace(TINY, encoder_width=96, encoder_depth=2, encoder_heads=2, decoder_width=96, decoder_depth=2, decoder_heads=2),
         TrainConfig(
             steps=600, batch_size=1, micro_batch=1, learning_rate=2e-3, warmup_steps=30, average=0.9, loss=PUBLISHED["paper"]
         ),

@@ -6,7 +6,7 @@ So a run resumes at the exact sample, and its steps do not depend on the number 
 import signal
 from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -21,28 +21,18 @@ from st4rtrack.types import UserError
 class ExampleSource(Protocol):
     """Micro-batches by index; deterministic, and small enough to be sent to worker processes."""
 
-    def examples(self, index: int) -> Examples:
-        """Load micro-batch `index` >= 0.
-
-        Raises:
-            UserError: the data cannot be read.
-        """
+    def examples(self, index: int) -> Any:
+        """Load micro-batch `index` >= 0."""
         ...
 
 
 @dataclass(frozen=True)
 class ClipExamples:
-    """Micro-batches of clips: micro-batch k has the clips k * n ... k * n + n - 1 of a clip source.
+    """Micro-batches of clips: micro-batch k has the clips k * n ... k * n + n - 1 of a clip source."""
 
-    Attributes:
-        clips: clip source.
-        micro_batch: n, clips per micro-batch.
-        with_anchor: include the pair (frame 0, frame 0).
-    """
-
-    clips: ClipSource
-    micro_batch: int = 1
-    with_anchor: bool = True
+    clips: ClipSource  # clip source
+    micro_batch: int = 1  # n, clips per micro-batch
+    with_anchor: bool = True  # include the pair (frame 0, frame 0)
 
     def examples(self, index: int) -> Examples:
         start = index * self.micro_batch
@@ -74,12 +64,8 @@ def evenly_spaced(total: int, count: int) -> list[int]:
     return np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int)).tolist()
 
 
-def read_ahead(source: ExampleSource, indices: range, *, workers: int) -> Iterator[Examples]:
-    """Yield micro-batches in order, prefetched by worker processes (0: loaded on demand).
-
-    Raises:
-        UserError: raised by the source, in any process.
-    """
+def read_ahead(source: ExampleSource, indices: range, *, workers: int) -> Iterator[Any]:
+    """Yield micro-batches in order, prefetched by worker processes (0: loaded on demand); raises a `UserError` of any process."""
     loader = DataLoader(
         _Items(source),
         batch_size=None,
@@ -94,13 +80,13 @@ def read_ahead(source: ExampleSource, indices: range, *, workers: int) -> Iterat
         yield item
 
 
-class _Items(Dataset[Examples | UserError]):
+class _Items(Dataset[Any]):
     """PyTorch data set of a source. Returns a `UserError` as a value, because workers would turn it into a traceback."""
 
     def __init__(self, source: ExampleSource) -> None:
         self.source = source
 
-    def __getitem__(self, index: int) -> Examples | UserError:
+    def __getitem__(self, index: int) -> Any:
         try:
             return self.source.examples(index)
         except UserError as error:

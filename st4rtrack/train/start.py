@@ -1,29 +1,46 @@
 """Entry point of training: runs a preset with the user's folders and weights."""
 
-from dataclasses import asdict, fields, replace
+import logging
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
+from st4rtrack.data.clip import Clip, ClipSource
+from st4rtrack.data.procedural import ProceduralClips, ProceduralConfig
+from st4rtrack.data.training import TrainingData, open_training_source
+from st4rtrack.io.files import expanded
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.options import RunConfig
-from st4rtrack.train.datasets import open_data
+from st4rtrack.train.config import TrainConfig
 from st4rtrack.train.forward import new_model
-from st4rtrack.train.loop import PairStage, StageScore, train_stage
-from st4rtrack.train.matching import train_matching
-from st4rtrack.train.monocular import train_monocular
+from st4rtrack.train.loop import PairStage, StageScore, TrainingJob, train_stage
+from st4rtrack.train.matching import open_matching
+from st4rtrack.train.monocular import open_monocular
 from st4rtrack.train.parallel import Processes, check_split
-from st4rtrack.train.presets import PRESETS, MatchingData, MonocularData, Preset
+from st4rtrack.train.presets import DATASETS, PRESETS, MatchingData, MonocularData, Preset, ReadClips, RenderedClips
+from st4rtrack.train.source import ClipExamples, ExampleSource, held_out_clips
+from st4rtrack.train.validate import HeldOut
 from st4rtrack.types import UserError
+
+logger = logging.getLogger(__name__)
+
+VALIDATION_SEED = 9_000_000
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """Clip source that repeats the first `distinct` clips of another source."""
+
+    clips: ClipSource
+    distinct: int
+
+    def clip(self, index: int) -> Clip:
+        return self.clips.clip(index % self.distinct)
 
 
 def find_preset(name: str) -> Preset:
-    """Look up a preset by name.
-
-    Raises:
-        UserError: the name is unknown.
-    """
+    """Look up a preset by name."""
     if name not in PRESETS:
         raise UserError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
     return PRESETS[name]
@@ -52,28 +69,20 @@ def run_preset(
     Raises:
         UserError: as `loop.train_stage`; or weights or data are missing or incompatible.
     """
-    data = preset.data
-    if isinstance(data, MonocularData | MatchingData):
-        choices: dict[str, Any] = {"init": init, "folders": folders, "change_options": change_options}
-        choices |= {"model": preset.model, "output": output, "processes": processes}
-        if isinstance(data, MonocularData):
-            return train_monocular(preset.train, run, data, **choices)
-        return train_matching(preset.train, run, data, **choices)
     check_split(preset.train.micro_batches, processes)
-    model = first_weights(preset, init)
-    source, held_out = open_data(data, preset.train, folders or {}, processes)
-    options = {"init": init or "random", "data": asdict(data), "datasets": sorted(folders or {})}
-    return train_stage(
-        PairStage(model, held_out),
-        model.config,
-        preset.train,
-        run,
-        source=source,
-        output=output,
-        processes=processes,
-        options=options,
-        change_options=change_options,
-    )
+    folders = folders or {}
+    if isinstance(preset.data, MonocularData):
+        job = open_monocular(preset, run, output=output, init=init, folders=folders)
+    elif isinstance(preset.data, MatchingData):
+        job = open_matching(preset, run, output=output, init=init, folders=folders)
+    else:
+        model = first_weights(preset, init)
+        source, held_out = open_data(preset.data, preset.train, folders, processes)
+        job = TrainingJob(
+            PairStage(model, held_out), model.config, source, {"init": init or "random", "datasets": sorted(folders)}
+        )
+    job = replace(job, options={"data": asdict(preset.data)} | job.options)
+    return train_stage(job, preset.train, run, output=output, processes=processes, change_options=change_options)
 
 
 def first_weights(preset: Preset, init: str) -> St4RTrack:
@@ -98,3 +107,49 @@ def _other_architecture(found: ModelConfig, wanted: ModelConfig) -> str:
     found = replace(found, image_size=wanted.image_size)
     names = [field.name for field in fields(found) if getattr(found, field.name) != getattr(wanted, field.name)]
     return f"{names[0]} is {getattr(found, names[0])}, not {getattr(wanted, names[0])}" if names else ""
+
+
+def parse_folders(options: tuple[str, ...]) -> dict[str, Path]:
+    """Parse data set folders from strings NAME=PATH."""
+    folders = {}
+    for option in options:
+        name, separator, path = option.partition("=")
+        if not separator or not name or not path:
+            raise UserError(f"--data must be NAME=FOLDER, such as kubric=/data/kubric, got {option!r}")
+        folders[name] = expanded(path)
+        if not folders[name].is_dir():
+            raise UserError(f"--data {option}: folder {folders[name]} does not exist; pass an existing one")
+    return folders
+
+
+def open_data(
+    data: RenderedClips | ReadClips, config: TrainConfig, folders: dict[str, Path], processes: Processes
+) -> tuple[ExampleSource, list[HeldOut]]:
+    """Open the training source and the validation data of a run; data sets without a folder are not used."""
+    if isinstance(data, ReadClips):
+        clips = open_training_source(_described(data, folders, config.seed))
+        return ClipExamples(clips, config.micro_batch, data.with_anchor), _held_out(data.held_out, config)
+    if folders:
+        raise UserError(f"this preset renders its own data; remove --data {next(iter(folders))}=...")
+    renderer = ProceduralConfig(height=data.height, width=data.width, num_frames=data.frames)
+    device = processes.device if processes.device.type == "cuda" else "cpu"  # scenes are float64, which not all devices support
+    clips = ProceduralClips(renderer, config.seed, str(device))
+    return ClipExamples(Repeated(clips, data.distinct) if data.distinct else clips, config.micro_batch), _held_out(data, config)
+
+
+def _described(data: ReadClips, folders: dict[str, Path], seed: int) -> TrainingData:
+    unknown = sorted(set(folders) - set(DATASETS))
+    if unknown:
+        raise UserError(f"--data {unknown[0]}=...: the data sets of this preset are {', '.join(DATASETS)}")
+    if not folders:
+        raise UserError(f"this preset needs {', '.join(DATASETS)}; pass their folders: --data {DATASETS[0]}=FOLDER ...")
+    missing = [name for name in DATASETS if name not in folders]
+    if missing:
+        logger.warning("the published training also uses %s; the result will differ without it", " and ".join(missing))
+    return data.described(folders, seed)
+
+
+def _held_out(data: RenderedClips, config: TrainConfig) -> list[HeldOut]:
+    renderer = ProceduralConfig(height=data.height, width=data.width, num_frames=data.validation_frames)
+    clips = ProceduralClips(renderer, config.seed if data.distinct else VALIDATION_SEED)
+    return held_out_clips(clips, range(data.validation_clips))

@@ -9,7 +9,7 @@ from torch import nn
 
 from st4rtrack.geometry.align import median_scale
 from st4rtrack.metrics.points import average_points_within_distance, end_point_error
-from st4rtrack.train.examples import Examples
+from st4rtrack.train.examples import Examples, to_device
 from st4rtrack.train.forward import finite_points, predict
 
 
@@ -52,18 +52,11 @@ class HeldOut:
 
 @torch.no_grad()
 def validate(network: nn.Module, held_out: Iterable[HeldOut], device: torch.device, *, precision: str = "float32") -> Score:
-    """Score a network on validation data.
-
-    Args:
-        network: a `PairNetwork`, distributed or not; every process must call it.
-        held_out: validation data.
-        device: device of the network.
-        precision: precision of matrix products.
-    """
+    """Score a `PairNetwork`, distributed or not, on validation data; every process must call it."""
     network.eval()
     rows, cosines = [], []
     for each in held_out:
-        out, still = (predict(network, examples.to(device), precision) for examples in (each.examples, each.still))
+        out, still = (predict(network, to_device(examples, device), precision) for examples in (each.examples, each.still))
         tracking, reconstruction, still_points = (finite_points(m) for m in (out.tracking, out.reconstruction, still.tracking))
         rows += _rows(each.examples, tracking, reconstruction)
         frames = each.examples.supervision.frames_per_clip
@@ -110,7 +103,7 @@ def _motion_cosines(examples: Examples, predicted: np.ndarray) -> list[float]:
     return cosines
 
 
-def _score(rows: list[list[float]], cosines: list[float] | None = None) -> Score:
+def _score(rows: list[list[float]], cosines: list[float]) -> Score:
     table = np.array(rows, np.float64).reshape(-1, 6)
     known = np.isfinite(table)
     means = np.where(known.any(0), np.where(known, table, 0).sum(0) / np.maximum(known.sum(0), 1), np.nan)

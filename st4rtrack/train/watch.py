@@ -100,12 +100,9 @@ class Curves:
 
 @torch.no_grad()
 def sample_picture(network: nn.Module, examples: Examples, precision: str) -> np.ndarray:
-    """Render the last pair of a micro-batch: images, then a row each for tracking and reconstruction: predicted, true, error.
+    """Render the last pair of a micro-batch as [height, width, 3] uint8 RGB.
 
-    Depth (z in the anchor camera) has one colour range per row; errors are coloured from 0 to 1 m after median scaling.
-
-    Returns:
-        [height, width, 3] uint8 RGB.
+    First the images, then a row each for tracking and reconstruction: predicted and true depth in one colour range, error to 1 m.
     """
     network.eval()
     prediction = predict(network, examples, precision)

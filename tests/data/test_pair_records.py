@@ -1,6 +1,6 @@
 """Clips with pixel tracks: times, projection, records."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -81,15 +81,12 @@ def test_procedural_tracks_points_start_at_their_anchor_pixels(clip: TrackedClip
 
 
 def test_track_pixels_point_twice_as_far_halves_its_offset() -> None:
-    intrinsics = np.tile([[40.0, 0, 4], [0, 40, 4], [0, 0, 1]], (3, 1, 1))
+    rendered = procedural_clip(0, ProceduralConfig(num_frames=3, height=8, width=8))
     cameras = np.tile(np.eye(4), (3, 1, 1))
     cameras[1, 2, 3], cameras[2, 2, 3] = -2, 5
+    intrinsics = np.tile([[40.0, 0, 4], [0, 40, 4], [0, 0, 1]], (3, 1, 1))
     points = np.ones((3, 8, 8, 3)) * [0.1, 0.2, 2]
-    everywhere = np.ones((8, 8), bool)
-    visible = np.ones((3, 8, 8), bool)
-    clip = track_pixels(
-        np.zeros((3, 8, 8, 3), np.uint8), intrinsics, cameras, points, visible, dynamic=everywhere, valid=everywhere
-    )
+    clip = track_pixels(replace(rendered, intrinsics=intrinsics, world_from_camera=cameras, tracking_points_world=points))
     np.testing.assert_allclose(clip.pixels[:, 0, 0], [[6, 8], [5, 6], [-1000, -1000]], atol=1e-5)
     assert clip.log_depth_ratio[1, 0, 0] == pytest.approx(np.log(2))
 

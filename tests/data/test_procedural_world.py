@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from st4rtrack.data.clip import Clip, ClipSource
-from st4rtrack.data.procedural import ProceduralConfig, render_clips, tracking_points
+from st4rtrack.data.procedural import ProceduralClips, ProceduralConfig, render_clips, tracking_points
 from st4rtrack.data.procedural_config import SETTINGS, Sampler
 from st4rtrack.data.procedural_ground import columns_of, ground_y, meet_ground, sample_waves
 from st4rtrack.data.procedural_scene import SceneBatch, sample_scenes
-from st4rtrack.data.procedural_source import ProceduralClips
 from st4rtrack.types import UserError
 
 CONFIG = ProceduralConfig(height=48, width=64, num_frames=5)

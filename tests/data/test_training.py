@@ -101,9 +101,6 @@ def test_point_odyssey_filters(folders: dict[str, Path]) -> None:
     dataset = PointOdyssey(folders["point_odyssey"], "train")
     assert len(dataset.names) == 6 and dataset.length("kitchen") == FRAMES
     assert training_names(dataset) == ["cab_e_ego2", "kitchen"]
-    assert training_names(dataset, skip_fog=True) == ["kitchen"]
-    fog = replace(small(published_data("paper", point_odyssey=folders["point_odyssey"])).sources[0], skip_fog=True)
-    assert list(sources_of(TrainingData((fog,), frames=3, height=24, width=32))[0].names) == ["kitchen"]
 
 
 def test_the_last_value_of_depth_is_no_measurement(tmp_path: Path) -> None:

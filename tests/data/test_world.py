@@ -7,13 +7,14 @@ import cv2
 import numpy as np
 import pytest
 
+from st4rtrack.data.depth_frames import RenderedFrames
 from st4rtrack.data.world import build, people
 from st4rtrack.data.world.assets import Assets, assets_folder, build_assets, open_assets, split_of
 from st4rtrack.data.world.camera_effects import CameraEffects
 from st4rtrack.data.world.camera_path import CameraPath
 from st4rtrack.data.world.cast import Caster, Geometry
 from st4rtrack.data.world.clips import WorldClip, WorldClips, render_clip
-from st4rtrack.data.world.frames import frames, read_shard, scene_frames, write_frames
+from st4rtrack.data.world.frames import frames, scene_frames, write_frames
 from st4rtrack.data.world.mesh import parse_obj, plain_materials
 from st4rtrack.data.world.motion import Path as Walk
 from st4rtrack.data.world.objects import Light, SceneObject, WorldScene, turned
@@ -86,10 +87,9 @@ def painted(rng: np.random.Generator) -> tuple[WorldScene, list]:
 def test_parse_obj_reads_polygons_negative_indices_and_materials() -> None:
     content = parse_obj(CUBE.format(name="x"))
     assert content.positions.shape == (8, 3)
-    assert content.corners.shape == (12, 3, 3)
+    assert content.corners.shape == (12, 3, 2)
     assert content.names == ["", "paint", "plain"]
     np.testing.assert_array_equal(content.corners[8, :, 0], [0, 4, 7])
-    assert (content.corners[..., 2] == -1).all()
 
 
 def test_build_assets_scales_models_to_the_catalogue_and_copies_licences(made_up: Assets) -> None:
@@ -140,7 +140,7 @@ def moving_box_clip(times: np.ndarray, camera_path: CameraPath) -> tuple[WorldCl
     world_scene, _ = painted(rng)
     walk = Walk(np.array([-1.2, 1.0]), -np.pi / 2, 1.0, 0.2)
     box = build.box(np.array([0.6, 0.9, 0.5]), plain_materials([0.5] * 3, 2))
-    world_scene.objects.append(SceneObject(box, walk.place(lambda at: 0.0), moves=True, subject=True))
+    world_scene.objects.append(SceneObject(box, walk.place(lambda at: 0.0), moves=True))
     return render_clip(world_scene, camera_path, times, (96, 128), rng, CameraEffects(exposure=1.0)), walk
 
 
@@ -151,7 +151,7 @@ def test_render_clip_of_a_rigid_motion_has_exact_tracks_masks_and_occlusion() ->
     clip, walk = moving_box_clip(times, camera_path)
     box = clip.object_index[0] == 2
     assert 0.02 < box.mean() < 0.3
-    np.testing.assert_array_equal(clip.moving[0], box)
+    np.testing.assert_array_equal(clip.moving, box)
     np.testing.assert_array_equal(clip.subject[0], box)
     world = camera_path.pose(0.0)
     tracked = clip.tracking_points_world.astype(np.float64) @ world[:3, :3].T + world[:3, 3]
@@ -173,7 +173,7 @@ def test_render_clip_reprojection_agrees_with_depth_and_colour() -> None:
     rays = np.linalg.inv(clip.intrinsics[0])
     pixels = np.stack(np.meshgrid(np.arange(128) + 0.5, np.arange(96) + 0.5), -1)
     unprojected = np.concatenate([pixels, np.ones((96, 128, 1))], -1) @ rays.T * clip.depth[0][..., None]
-    valid = clip.tracking_valid
+    valid = clip.tracking_valid[0]
     np.testing.assert_allclose(clip.tracking_points_world[0][valid], unprojected[valid], atol=1e-4)
     for k in (1, 2):
         camera_from_world = np.linalg.inv(clip.world_from_camera[k])
@@ -240,18 +240,19 @@ def test_frames_of_an_unknown_split_are_refused(made_up: Assets) -> None:
 def test_write_frames_resumes_and_reads_back(made_up: Assets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ST4RTRACK_ASSETS", str(made_up.folder))
     monkeypatch.setattr("st4rtrack.data.world.frames.SHARD", 2)
-    write_frames(tmp_path / "set", 3, 0, "train", SIZE)
-    shards = sorted((tmp_path / "set").iterdir())
-    assert [path.name for path in shards] == ["train-0-00000.npz", "train-0-00001.npz"]
+    write_frames(tmp_path, 3, 0, "train", SIZE)
+    shards = sorted((tmp_path / "train").iterdir())
+    assert [path.name for path in shards] == ["world_0_00000.npy", "world_0_00001.npy"]
     kept = shards[0].stat().st_mtime_ns
     shards[1].unlink()
-    write_frames(tmp_path / "set", 3, 0, "train", SIZE)
+    write_frames(tmp_path, 3, 0, "train", SIZE)
     assert shards[0].stat().st_mtime_ns == kept
-    row = read_shard(shards[1])[1]
+    row = RenderedFrames(tmp_path).frame(3)
     direct = next(frames(0, "train", SIZE, first=3))
-    np.testing.assert_allclose(row.depth, direct.depth, rtol=1e-3)
+    known = direct.depth > 0
+    np.testing.assert_allclose(row.inverse_depth[known], 1 / direct.depth[known], rtol=1e-3)
     np.testing.assert_array_equal(row.subject, direct.subject)
-    assert np.abs(row.rgb.astype(int) - direct.rgb).mean() < 6
+    np.testing.assert_array_equal(row.rgb, direct.rgb)
 
 
 @pytest.mark.usefixtures("embree")
@@ -270,9 +271,9 @@ def test_world_clips_give_training_clips(made_up: Assets, monkeypatch: pytest.Mo
 @pytest.mark.usefixtures("embree")
 def test_world_clips_of_one_scene_do_not_depend_on_the_order(made_up: Assets) -> None:
     source = WorldClips(frames=2, size=SIZE, setting="street", per_scene=3)
-    first, second = source.world_clip(0, made_up), source.world_clip(1, made_up)
-    source.world_clip(4, made_up)
-    again = source.world_clip(1, made_up)
+    first, second = source.clip(0, made_up), source.clip(1, made_up)
+    source.clip(4, made_up)
+    again = source.clip(1, made_up)
     np.testing.assert_array_equal(again.rgb, second.rgb)
     np.testing.assert_array_equal(again.tracking_points_world, second.tracking_points_world)
     assert not np.array_equal(first.rgb, second.rgb)

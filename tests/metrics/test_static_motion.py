@@ -5,7 +5,7 @@ import pytest
 
 from st4rtrack.geometry.camera import pixel_grid, unproject
 from st4rtrack.geometry.transforms import rigid, transform_points
-from st4rtrack.metrics.static_motion import FRAME_GAP, static_motion
+from st4rtrack.metrics.points import FRAME_GAP, static_motion
 
 FRAMES, HEIGHT, WIDTH = 12, 30, 40
 INTRINSICS = np.array([[40.0, 0, 20], [0, 40, 15], [0, 0, 1]])

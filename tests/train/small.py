@@ -4,12 +4,13 @@ import faulthandler
 import json
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from st4rtrack.data.clip import Clip
@@ -17,7 +18,7 @@ from st4rtrack.model.config import TINY, ModelConfig
 from st4rtrack.options import RunConfig
 from st4rtrack.train.config import TrainConfig
 from st4rtrack.train.forward import new_model
-from st4rtrack.train.loop import PairStage, train_stage
+from st4rtrack.train.loop import PairStage, TrainingJob, train_stage
 from st4rtrack.train.parallel import Processes, process_group
 from st4rtrack.train.source import ClipExamples, held_out_clips
 from st4rtrack.train.validate import Score
@@ -74,7 +75,7 @@ def run_small(
     source = ClipExamples(clips or SmallClips(), micro_batch=config.micro_batch)
     held_out = held_out_clips(SmallClips(), range(1000, 1001))
     stage = PairStage(new_model(model, config.seed), held_out)
-    score = train_stage(stage, model, config, run, source=source, output=output, processes=processes, **options)
+    score = train_stage(TrainingJob(stage, model, source), config, run, output=output, processes=processes, **options)
     assert isinstance(score, Score)
     return score
 
@@ -108,6 +109,28 @@ def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+def check_interrupted_run(stage: type, run: Callable[[Path], object], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check that a run of four steps that stops in the third, and is resumed, equals an uninterrupted one bit for bit."""
+    run(folder / "whole")
+    real, calls = stage.loss, []
+
+    def interrupted(self: object, *args: object) -> object:
+        calls.append(0)
+        if len(calls) > 2:
+            raise KeyboardInterrupt
+        return real(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "loss", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(folder / "parts")
+    run(folder / "parts")
+    states = [torch.load(folder / name / "state.pt", weights_only=True) for name in ("whole", "parts")]
+    assert states[0]["step"] == states[1]["step"] == 4
+    for part in ("model", "average"):
+        assert all(torch.equal(states[0][part][name], states[1][part][name]) for name in states[0][part])
 
 
 def losses(output: Path, name: str = "total") -> dict[int, float]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from st4rtrack.model.network import St4RTrack
-from st4rtrack.train.average import Average, average_decay
+from st4rtrack.train.checkpoint import Average, average_decay
 from st4rtrack.train.config import TrainConfig
 from st4rtrack.train.examples import from_clips
 from st4rtrack.train.forward import PairNetwork, new_model, prepare

@@ -18,8 +18,7 @@ from st4rtrack.model.config import MONOCULAR, TINY, ModelConfig
 from st4rtrack.model.monocular import MonocularNetwork, new_monocular
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.options import RunConfig
-from st4rtrack.train.average import Average
-from st4rtrack.train.checkpoint import Training
+from st4rtrack.train.checkpoint import Average, Training
 from st4rtrack.train.config import TrainConfig
 from st4rtrack.train.loop import make_optimizer, training_step
 from st4rtrack.train.matching import (
@@ -32,11 +31,11 @@ from st4rtrack.train.matching import (
     matching_loss,
     refined_positions,
     stack_examples,
-    train_matching,
 )
-from st4rtrack.train.presets import MatchingData
+from st4rtrack.train.presets import MatchingData, Preset
+from st4rtrack.train.start import run_preset
 from st4rtrack.types import UserError
-from tests.train.small import ALONE
+from tests.train.small import ALONE, check_interrupted_run
 
 SMALL = replace(MONOCULAR, encoder_width=16, decoder_width=16, decoder_depth=1, decoder_heads=2, pyramid_width=8)
 CONFIG = TrainConfig(
@@ -75,8 +74,14 @@ def clips(tmp_path: Path) -> Path:
 def run(output: Path, clips: Path, **changes: object) -> MatchingScore:
     """A run from random weights."""
     config = replace(CONFIG, **changes)  # pyright: ignore[reportArgumentType]
-    folders = {"procedural": clips}
-    return train_matching(config, RUN, DATA, model=SMALL, output=output, processes=ALONE, init="random", folders=folders)
+    return train(config, DATA, output, folders={"procedural": clips})
+
+
+def train(config: TrainConfig, data: MatchingData, output: Path, *, folders: dict[str, Path] | None = None) -> MatchingScore:
+    preset = Preset(SMALL, config, data)
+    score = run_preset(preset, RUN, output=output, processes=ALONE, init="random", folders=folders)
+    assert isinstance(score, MatchingScore)
+    return score
 
 
 def test_clip_examples_points_are_in_view_and_mostly_dynamic() -> None:
@@ -164,24 +169,7 @@ def test_training_one_clip_lowers_the_loss_and_keeps_the_backbone() -> None:
 def test_train_matching_interrupted_run_is_equal_bit_for_bit(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(tmp_path / "whole", clips)
-    real, calls = MatchingStage.loss, []
-
-    def interrupted(self: MatchingStage, *args: object) -> object:
-        calls.append(0)
-        if len(calls) > 2:
-            raise KeyboardInterrupt
-        return real(self, *args)  # pyright: ignore[reportArgumentType]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(MatchingStage, "loss", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            run(tmp_path / "parts", clips)
-    run(tmp_path / "parts", clips)
-    states = [torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("whole", "parts")]
-    assert states[0]["step"] == states[1]["step"] == 4
-    for part in ("model", "average"):
-        assert all(torch.equal(states[0][part][name], states[1][part][name]) for name in states[0][part])
+    check_interrupted_run(MatchingStage, lambda output: run(output, clips), tmp_path, monkeypatch)
 
 
 def test_train_matching_file_merges_with_the_encoder(clips: Path, tmp_path: Path) -> None:
@@ -204,16 +192,14 @@ def test_train_matching_file_merges_with_the_encoder(clips: Path, tmp_path: Path
 def test_train_matching_without_folders_renders_procedural_clips(tmp_path: Path) -> None:
     data = replace(DATA, size=SIZE, procedural_clips=1, validation_clips=1)
     config = replace(CONFIG, steps=1)
-    train_matching(config, RUN, data, model=SMALL, output=tmp_path, processes=ALONE, init="random")
+    train(config, data, tmp_path)
     assert all(len(TrackedClips(tmp_path / "procedural", part)) == 1 for part in ("train", "validation"))
     assert (tmp_path / "model.safetensors").is_file()
 
 
 def test_train_matching_unknown_source_raises(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the sources of the matching head are procedural, world"):
-        train_matching(
-            CONFIG, RUN, DATA, model=SMALL, output=tmp_path, processes=ALONE, init="random", folders={"kubric": tmp_path}
-        )
+        train(CONFIG, DATA, tmp_path, folders={"kubric": tmp_path})
 
 
 def test_train_match_command_two_steps_writes_weights(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,21 +13,21 @@ from st4rtrack.losses.monocular import MonocularLossConfig
 from st4rtrack.model.config import MONOCULAR
 from st4rtrack.model.monocular import new_monocular
 from st4rtrack.options import RunConfig
-from st4rtrack.train.average import Average
-from st4rtrack.train.checkpoint import Training
+from st4rtrack.train.checkpoint import Average, Training
 from st4rtrack.train.config import TrainConfig
 from st4rtrack.train.loop import make_optimizer, training_step
 from st4rtrack.train.monocular import (
     MixedFrames,
+    MonocularScore,
     MonocularStage,
     first_network,
+    fit_inverse_depth,
     stack_frames,
-    train_monocular,
 )
-from st4rtrack.train.monocular_metrics import MonocularScore, fit_inverse_depth
-from st4rtrack.train.presets import MonocularData
+from st4rtrack.train.presets import MonocularData, Preset
+from st4rtrack.train.start import run_preset
 from st4rtrack.types import UserError
-from tests.train.small import ALONE
+from tests.train.small import ALONE, check_interrupted_run
 
 SMALL = replace(MONOCULAR, encoder_width=16, decoder_width=16, decoder_depth=1, decoder_heads=2, pyramid_width=8)
 CONFIG = TrainConfig(
@@ -50,7 +50,7 @@ class RandomFrames:
         rng = np.random.default_rng(index)
         rgb = rng.integers(0, 256, (40, 56, 3), dtype=np.uint8)
         inverse_depth = np.tile(np.linspace(0.2, 1 + index, 56, dtype=np.float32), (40, 1))
-        return DepthFrame(rgb, inverse_depth, self.scaled, focal=0.9 if self.scaled else float("nan"))
+        return DepthFrame(rgb, inverse_depth, np.zeros((40, 56), bool), self.scaled, focal=0.9 if self.scaled else float("nan"))
 
 
 def write_frames(folder: Path) -> Path:
@@ -68,10 +68,10 @@ def write_frames(folder: Path) -> Path:
 def run(output: Path, frames: Path, **changes: object) -> MonocularScore:
     """A run on rendered frames from random weights."""
     config = replace(CONFIG, **changes)  # pyright: ignore[reportArgumentType]
-    folders = {"procedural": frames}
-    return train_monocular(
-        config, RUN, DATA, model=SMALL, output=output, processes=ALONE, init="random", folders=folders, change_options=True
-    )
+    preset, folders = Preset(SMALL, config, DATA), {"procedural": frames}
+    score = run_preset(preset, RUN, output=output, processes=ALONE, init="random", folders=folders, change_options=True)
+    assert isinstance(score, MonocularScore)
+    return score
 
 
 def test_mixed_frames_same_index_gives_the_same_micro_batch() -> None:
@@ -85,24 +85,7 @@ def test_mixed_frames_same_index_gives_the_same_micro_batch() -> None:
 
 def test_train_monocular_interrupted_run_is_equal_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frames = write_frames(tmp_path / "frames")
-    run(tmp_path / "whole", frames)
-    real, calls = MonocularStage.loss, []
-
-    def interrupted(self: MonocularStage, *args: object) -> object:
-        calls.append(0)
-        if len(calls) > 2:
-            raise KeyboardInterrupt
-        return real(self, *args)  # pyright: ignore[reportArgumentType]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(MonocularStage, "loss", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            run(tmp_path / "parts", frames)
-    run(tmp_path / "parts", frames)
-    states = [torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("whole", "parts")]
-    assert states[0]["step"] == states[1]["step"] == 4
-    for part in ("model", "average"):
-        assert all(torch.equal(states[0][part][name], states[1][part][name]) for name in states[0][part])
+    check_interrupted_run(MonocularStage, lambda output: run(output, frames), tmp_path, monkeypatch)
 
 
 def test_training_one_picture_lowers_the_loss_widely() -> None:
@@ -114,7 +97,7 @@ def test_training_one_picture_lowers_the_loss_widely() -> None:
     rows, columns = np.mgrid[:32, :48]
     near = np.where((rows - 16) ** 2 + (columns - 20) ** 2 < 80, 1.0, 0.3).astype(np.float32)
     rgb = np.repeat((near * 200).astype(np.uint8)[..., None], 3, axis=-1)
-    examples = stack_frames([DepthFrame(rgb, near, scaled=True, focal=1.5)])
+    examples = stack_frames([DepthFrame(rgb, near, np.zeros(near.shape, bool), scaled=True, focal=1.5)])
     losses = []
     for _ in range(config.steps):
         losses.append(training_step(training, [examples], config, ALONE, loss=stage.loss).figures)
@@ -124,24 +107,9 @@ def test_training_one_picture_lowers_the_loss_widely() -> None:
 
 
 def test_validate_perfect_and_constant_depth_differ() -> None:
-    stage = MonocularStage(
-        new_monocular(SMALL, seed=0),
-        MonocularLossConfig(),
-        {
-            "procedural": [
-                stack_frames(
-                    [
-                        DepthFrame(
-                            np.zeros((32, 48, 3), np.uint8),
-                            np.tile(np.linspace(0.1, 1, 48, dtype=np.float32), (32, 1)),
-                            True,
-                            0.9,
-                        )
-                    ]
-                )
-            ]
-        },
-    )
+    inverse_depth = np.tile(np.linspace(0.1, 1, 48, dtype=np.float32), (32, 1))
+    frame = DepthFrame(np.zeros((32, 48, 3), np.uint8), inverse_depth, np.zeros((32, 48), bool), True, 0.9)
+    stage = MonocularStage(new_monocular(SMALL, seed=0), MonocularLossConfig(), {"procedural": [stack_frames([frame])]})
     score = cast(MonocularScore, stage.validate(stage.start, torch.device("cpu"), "float32"))
     assert score.share < 0.9 and np.isnan(score.picture_loss)
     assert score.overall == score.share

@@ -11,15 +11,13 @@ import pytest
 import torch
 
 from st4rtrack.cli.main import main
-from st4rtrack.data.procedural import ProceduralConfig
-from st4rtrack.data.procedural_source import ProceduralClips
+from st4rtrack.data.procedural import ProceduralClips, ProceduralConfig
 from st4rtrack.data.training import TrainingData
 from st4rtrack.model.checkpoint import save_model
 from st4rtrack.model.config import LARGE, TINY
-from st4rtrack.train.datasets import Repeated, open_data, parse_folders
 from st4rtrack.train.forward import new_model
 from st4rtrack.train.presets import DATASETS, PRESETS, ReadClips, RenderedClips, with_options
-from st4rtrack.train.start import find_preset, first_weights, run_preset
+from st4rtrack.train.start import Repeated, find_preset, first_weights, open_data, parse_folders, run_preset
 from st4rtrack.types import UserError
 from tests.procedural_raw import write_kubric
 from tests.raw_data import World, write_point_odyssey

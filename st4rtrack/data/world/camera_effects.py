@@ -8,39 +8,28 @@ import av
 import cv2
 import numpy as np
 
+from st4rtrack.data.augment import through_jpeg
+
 
 @dataclass(frozen=True)
 class CameraEffects:
-    """Camera effects and their settings over a clip.
+    """Camera effects and their settings over a clip."""
 
-    Attributes:
-        exposure: factor on the automatic exposure; drift: change of its logarithm per second.
-        lag: weight of the first frame's automatic exposure in later frames.
-        balance: [3] gain per colour channel.
-        gamma, contrast: parameters of the tone curve.
-        saturation: factor; 1 leaves colours unchanged.
-        blur_px: standard deviation of defocus in an image 256 pixels wide.
-        shutter: open time as a share of the time between frames (motion blur).
-        noise: standard deviation at full brightness, of display values.
-        vignette: strength of the darkening of the corners.
-        resize: factor by which images are shrunk and enlarged again; 1 for none.
-        jpeg: quality, 0 for none; h264: constant rate factor, 0 for none (clips only).
-    """
-
-    exposure: float = 1.0
-    drift: float = 0.0
-    lag: float = 0.0
-    balance: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    exposure: float = 1.0  # factor on the automatic exposure
+    drift: float = 0.0  # change of its logarithm per second
+    lag: float = 0.0  # weight of the first frame's automatic exposure in later frames
+    balance: tuple[float, float, float] = (1.0, 1.0, 1.0)  # [3] gain per colour channel
+    # gamma, contrast: parameters of the tone curve
     gamma: float = 2.2
     contrast: float = 0.0
-    saturation: float = 1.0
-    blur_px: float = 0.35
-    shutter: float = 0.0
-    noise: float = 0.0
-    vignette: float = 0.0
-    resize: float = 1.0
-    jpeg: int = 0
-    h264: int = 0
+    saturation: float = 1.0  # factor; 1 leaves colours unchanged
+    blur_px: float = 0.35  # standard deviation of defocus in an image 256 pixels wide
+    shutter: float = 0.0  # open time as a share of the time between frames (motion blur)
+    noise: float = 0.0  # standard deviation at full brightness, of display values
+    vignette: float = 0.0  # strength of the darkening of the corners
+    resize: float = 1.0  # factor by which images are shrunk and enlarged again; 1 for none
+    jpeg: int = 0  # quality, 0 for none
+    h264: int = 0  # constant rate factor, 0 for none (clips only)
 
 
 def draw_effects(rng: np.random.Generator) -> CameraEffects:
@@ -82,27 +71,22 @@ def develop(
     """Convert linear colour [H, W, 3] to an image [H, W, 3] uint8.
 
     Args:
-        colour: linear radiance.
-        effects: camera effects.
         exposure: automatic exposure of the frame.
         time_s: time since the start of the clip.
         flow_px: [H, W, 2] motion of every pixel to the next frame, or None for no motion blur.
-        rng: draws the noise.
     """
     height, width = colour.shape[:2]
     scale = max(height, width) / 256
-    image = colour * (np.array(effects.balance) * (exposure * effects.exposure * np.exp(effects.drift * time_s))).astype(
-        np.float32
-    )
+    gain = np.array(effects.balance) * (exposure * effects.exposure * np.exp(effects.drift * time_s))
+    image = colour * gain.astype(np.float32)
     if flow_px is not None and effects.shutter:
         image = _motion_blur(image, flow_px * np.float32(effects.shutter))
     image = cv2.GaussianBlur(np.minimum(image, 4.0), (0, 0), max(effects.blur_px * scale, 0.2))
     if effects.vignette:
         v, u = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
         image = image * (1 - effects.vignette * (u * u + v * v) / 2)[..., None].astype(np.float32)
-    image = np.where(image > 0.7, 1 - 0.3 * np.exp((0.7 - np.maximum(image, 0)) / 0.3), np.maximum(image, 0)) ** np.float32(
-        1 / effects.gamma
-    )
+    image = np.maximum(image, 0)
+    image = np.where(image > 0.7, 1 - 0.3 * np.exp((0.7 - image) / 0.3), image) ** np.float32(1 / effects.gamma)
     grey = image.mean(-1, keepdims=True)
     image = grey + (image - grey) * np.float32(effects.saturation)
     image = image + np.float32(effects.contrast) * image * (1 - image) * (image - 0.5) * 2
@@ -118,12 +102,7 @@ def _compressed(picture: np.ndarray, effects: CameraEffects) -> np.ndarray:
     if effects.resize < 1:
         small = cv2.resize(picture, (round(width * effects.resize), round(height * effects.resize)), interpolation=cv2.INTER_AREA)
         picture = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
-    if effects.jpeg:
-        data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, effects.jpeg])[1]
-        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
-        assert decoded is not None, "decoding of an image encoded here"
-        picture = np.ascontiguousarray(decoded[..., ::-1])
-    return picture
+    return through_jpeg(picture, effects.jpeg) if effects.jpeg else picture
 
 
 def _motion_blur(image: np.ndarray, flow_px: np.ndarray, taps: int = 7) -> np.ndarray:

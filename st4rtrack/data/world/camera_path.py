@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from st4rtrack.data.world.cast import Caster
-from st4rtrack.data.world.layout import Layout
 from st4rtrack.data.world.mesh import unit
 from st4rtrack.data.world.shade import camera_rays
 
@@ -17,29 +16,23 @@ TRIES, GOOD = 12, 0.75
 
 @dataclass(frozen=True)
 class CameraPath:
-    """Camera trajectory.
+    """Camera trajectory."""
 
-    Attributes:
-        kind: one of `KINDS`.
-        eye, target: [3] at the start; travel, pan: [3] velocities of the two in metres per second.
-        orbit: rotation about the target in radians per second.
-        focal: focal length over the long side; zoom: change of its logarithm per second.
-        shake: [2, 3] amplitude at eye and target in metres; rate, phase: [2, 3] of the shake.
-        roll: radians.
-    """
-
-    kind: str
+    kind: str  # one of `KINDS`
+    # eye, target: [3] at the start
     eye: np.ndarray
     target: np.ndarray
+    # travel, pan: [3] velocities of the two in metres per second
     travel: np.ndarray
     pan: np.ndarray
-    orbit: float
-    focal: float
-    zoom: float
-    shake: np.ndarray
+    orbit: float  # rotation about the target in radians per second
+    focal: float  # focal length over the long side
+    zoom: float  # change of its logarithm per second
+    shake: np.ndarray  # [2, 3] amplitude at eye and target in metres
+    # rate, phase: [2, 3] of the shake
     rate: np.ndarray
     phase: np.ndarray
-    roll: float
+    roll: float  # radians
 
     def pose(self, time_s: float) -> np.ndarray:
         """Pose world_from_camera [4, 4] at a time."""
@@ -77,20 +70,16 @@ def draw_fov_deg(rng: np.random.Generator) -> float:
     return rng.uniform(76, 100) if kind < 0.75 else rng.uniform(30, 58)
 
 
-def find_camera_path(
-    casters: list[tuple[float, Caster]], layout: Layout, rng: np.random.Generator, kind: str | None = None
-) -> CameraPath:
+def find_camera_path(casters: list[tuple[float, Caster]], rng: np.random.Generator, kind: str | None = None) -> CameraPath:
     """Find a camera with a good view of the scene at several times that intersects no object; the best of several tries.
 
     Args:
         casters: (time in seconds, scene at that time).
-        layout: free space of the scene.
-        rng: draws the camera.
         kind: one of `KINDS`, None for a mixture.
     """
     best, score = None, -np.inf
     for _ in range(TRIES):
-        camera_path = _draw(casters, layout, rng, kind)
+        camera_path = _draw(casters, rng, kind)
         value = min(_value(caster, camera_path, time_s) for time_s, caster in casters)
         if value > score:
             best, score = camera_path, value
@@ -109,7 +98,7 @@ def _value(caster: Caster, camera_path: CameraPath, time_s: float) -> float:
     met = hits.face >= 0
     z = np.where(met, hits.distance, 50.0)
     objects = caster.geometry.object_index[hits.face[met]]
-    subject = caster.geometry.subject[objects].mean() if met.any() else 0.0
+    subject = caster.geometry.moves[objects].mean() if met.any() else 0.0
     kinds = len(np.unique(objects))
     value = (
         1.0
@@ -120,11 +109,12 @@ def _value(caster: Caster, camera_path: CameraPath, time_s: float) -> float:
     value -= 0.08 * max(0, 5 - kinds) + (0.25 if subject < 0.02 else 0.0) + 2 * max(0.0, float(subject) - 0.7)
     if caster.blocked(pose[None, :3, 3].astype(np.float32), np.array([[0, 1, 0]], np.float32), np.array([0.1], np.float32))[0]:
         value -= 1.0
-    inside = np.abs(pose[[0, 2], 3]) < caster.geometry.world_scene.notes["layout"].half - 0.1  # type: ignore[attr-defined]
+    inside = np.abs(pose[[0, 2], 3]) < caster.geometry.world_scene.layout.half - 0.1
     return value - (0.0 if inside.all() else 3.0)
 
 
-def _draw(casters: list[tuple[float, Caster]], layout: Layout, rng: np.random.Generator, kind: str | None) -> CameraPath:
+def _draw(casters: list[tuple[float, Caster]], rng: np.random.Generator, kind: str | None) -> CameraPath:
+    layout = casters[0][1].geometry.world_scene.layout
     kind = kind or str(rng.choice(KINDS, p=KIND_SHARES))
     target, velocity, size = _target(casters, rng)
     fov = np.radians(draw_fov_deg(rng))
@@ -174,10 +164,9 @@ def _target(casters: list[tuple[float, Caster]], rng: np.random.Generator) -> tu
     (first_s, start), (last_s, end) = casters[0], casters[-1]
     geometry = start.geometry
     world_scene = geometry.world_scene
-    subjects = np.flatnonzero(geometry.subject)
-    focus = world_scene.notes.get("focus")
-    if isinstance(focus, np.ndarray) and rng.random() < 0.8:
-        return focus + rng.normal(0, 0.1, 3) * np.array([1, 0.2, 1]), np.zeros(3), rng.uniform(0.25, 0.9)
+    subjects = np.flatnonzero(geometry.moves)
+    if world_scene.focus is not None and rng.random() < 0.8:
+        return world_scene.focus + rng.normal(0, 0.1, 3) * np.array([1, 0.2, 1]), np.zeros(3), rng.uniform(0.25, 0.9)
     named = [k for k, item in enumerate(world_scene.objects) if item.name and "-" in item.name and not item.moves]
     if len(subjects) and (rng.random() < 0.82 or not named):
         number = int(rng.choice(subjects))

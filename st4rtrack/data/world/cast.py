@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from st4rtrack.data.world.mesh import dot
 from st4rtrack.data.world.objects import SceneObject, WorldScene
 from st4rtrack.data.world.textures import Textures, sample
+from st4rtrack.geometry.vectors import dot
 from st4rtrack.io.installation import install_extra
 from st4rtrack.types import UserError
 
@@ -75,7 +75,6 @@ class Geometry:
             np.concatenate([getattr(t.mesh.materials, name) for t in objects]) for name in ("colour", "texture", "gloss", "rough")
         )
         self.moves = np.array([t.moves for t in objects])
-        self.subject = np.array([t.subject for t in objects])
         self._static: np.ndarray | None = None
         self._static_normals: np.ndarray | None = None
         self._alpha = _alpha_textures(world_scene.textures)
@@ -83,7 +82,7 @@ class Geometry:
         self._tree: Tree | None = None
         self._rigid: dict[int, Tree] = {}
         static = np.concatenate([np.arange(s, s + n) for s, n, t in zip(self.first_face, face_counts, objects) if not t.moves])
-        self._static_faces = static.astype(np.int64)
+        self.static_faces = static.astype(np.int64)
 
     def vertices(self, time_s: float) -> tuple[np.ndarray, np.ndarray]:
         """Vertices and normals [V, 3] of all objects in the world at a time."""
@@ -102,7 +101,7 @@ class Geometry:
     def trees(self, time_s: float, vertices: np.ndarray) -> list[Tree]:
         """All trees at a time; those of static and rigid objects are built once."""
         if self._tree is None:
-            self._tree = build_tree(vertices, self.faces[self._static_faces])
+            self._tree = build_tree(vertices, self.faces[self.static_faces])
         trees = [self._tree]
         for k in np.flatnonzero(self.moves).tolist():
             item: SceneObject = self.world_scene.objects[k]
@@ -118,10 +117,6 @@ class Geometry:
                 span = slice(self.first_vertex[k], self.first_vertex[k] + len(item.mesh.vertices))
                 trees.append(build_tree(vertices[span], item.mesh.faces, int(self.first_face[k])))
         return trees
-
-    def face_of_static(self, face: np.ndarray) -> np.ndarray:
-        """Global numbers of faces of the static tree."""
-        return self._static_faces[face]
 
 
 def _scale(matrix: np.ndarray) -> float:
@@ -142,35 +137,33 @@ class Caster:
         self.vertices, self.normals = geometry.vertices(time_s)
         self._trees = geometry.trees(time_s, self.vertices)
 
-    def trace(self, origins: np.ndarray, directions: np.ndarray, cutouts: bool = True, limit: np.ndarray | None = None) -> Hits:
-        """First surface hit by rays [N, 3]; `distance` and `limit` [N] are in units of the length of the direction."""
-        hits = self._trace_once(origins, directions, limit)
+    def trace(self, origins: np.ndarray, directions: np.ndarray, cutouts: bool = True) -> Hits:
+        """First surface hit by rays [N, 3]; `distance` [N] is in units of the length of the direction."""
+        hits = self._trace_once(origins, directions)
         for _ in range(4 if cutouts and self.geometry.cutout.any() else 0):
             holes = self._holes(hits)
             if not len(holes):
                 break
             start = hits.distance[holes] * (1 + 1e-4) + 1e-4
             moved = origins[holes] + directions[holes] * start[:, None]
-            left = None if limit is None else limit[holes] - start
-            beyond = self._trace_once(moved, directions[holes], left)
+            beyond = self._trace_once(moved, directions[holes])
             for name in ("face", "u", "v"):
                 getattr(hits, name)[holes] = getattr(beyond, name)
             hits.distance[holes] = beyond.distance + start
         return hits
 
-    def _trace_once(self, origins: np.ndarray, directions: np.ndarray, limit: np.ndarray | None) -> Hits:
+    def _trace_once(self, origins: np.ndarray, directions: np.ndarray) -> Hits:
         count = len(origins)
         face, u, v = np.full(count, -1, np.int64), np.zeros(count, np.float32), np.zeros(count, np.float32)
-        distance = np.full(count, FAR, np.float32) if limit is None else limit.astype(np.float32)
+        distance = np.full(count, FAR, np.float32)
         for k, tree in enumerate(self._trees):
             rows, o, d = _rays_of(tree, origins, directions)
             if not len(o):
                 continue
-            near = distance if rows is None else distance[rows]
-            result = tree.scene.run(o, d, near.copy(), output=1)
+            result = tree.scene.run(o, d, distance[rows].copy(), output=1)
             met = result["primID"] >= 0
-            at = np.flatnonzero(met) if rows is None else rows[met]
-            face[at] = self.geometry.face_of_static(result["primID"][met]) if k == 0 else result["primID"][met] + tree.first_face
+            at = np.flatnonzero(met) if isinstance(rows, slice) else rows[met]
+            face[at] = self.geometry.static_faces[result["primID"][met]] if k == 0 else result["primID"][met] + tree.first_face
             distance[at], u[at], v[at] = result["tfar"][met], result["u"][met], result["v"][met]
         distance[face < 0] = np.inf
         return Hits(face, distance, u, v)
@@ -194,12 +187,7 @@ class Caster:
             rows, o, d = _rays_of(tree, origins, directions)
             if not len(o):
                 continue
-            far = limit if rows is None else limit[rows]
-            met = tree.scene.run(o, d, far.astype(np.float32), query="OCCLUDED") == 0
-            if rows is None:
-                hit |= met
-            else:
-                hit[rows] |= met
+            hit[rows] |= tree.scene.run(o, d, limit[rows].astype(np.float32), query="OCCLUDED") == 0
         return hit
 
     def vertices_of(self, item: int) -> np.ndarray:
@@ -218,9 +206,9 @@ def corners_at(corners: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return first + u[:, None] * (corners[:, 1] - first) + v[:, None] * (corners[:, 2] - first)
 
 
-def _rays_of(tree: Tree, origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
-    """Rays that may hit a tree, in its frame, and their rows (None: all)."""
-    rows = None
+def _rays_of(tree: Tree, origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray | slice, np.ndarray, np.ndarray]:
+    """Rows of the rays that may hit a tree, and these rays in its frame."""
+    rows = slice(None)
     if tree.first_face:
         to = tree.centre.astype(np.float32) - origins
         along = dot(to, directions)

@@ -1,5 +1,6 @@
 """Clips of the rendered world with exact ground truth: depth, dense tracks, visibility, dynamic pixels, cameras."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,6 @@ from st4rtrack.data.world.camera_effects import CameraEffects, automatic_exposur
 from st4rtrack.data.world.camera_path import CameraPath, find_camera_path
 from st4rtrack.data.world.cast import Caster, Geometry
 from st4rtrack.data.world.frames import find_pictures, scene_rng
-from st4rtrack.data.world.layout import Layout
 from st4rtrack.data.world.objects import WorldScene
 from st4rtrack.data.world.scenes import make_scene
 from st4rtrack.data.world.shade import View, render_view
@@ -25,38 +25,15 @@ _SCENE_OFFSET = 1 << 20
 """Offset of scene numbers, so that clips and single frames of a seed use different scenes."""
 
 
-@dataclass(frozen=True)
-class WorldClip:
-    """Clip with ground truth; world = camera frame of frame 0, metres.
+@dataclass(frozen=True, kw_only=True)
+class WorldClip(Clip):
+    """Training clip with more ground truth."""
 
-    Attributes:
-        rgb: [T, H, W, 3] uint8.
-        time_s: [T].
-        depth: [T, H, W] float32, 0 for sky.
-        intrinsics: [T, 3, 3] float64 pixels.
-        world_from_camera: [T, 4, 4] float64.
-        tracking_points_world: [T, H, W, 3] float32, positions at every time of the points shown in frame 0.
-        tracking_valid: [H, W] bool, pixels of frame 0 that show a surface.
-        visible: [T, H, W] bool, the point is in view in frame t and not occluded.
-        moving: [T, H, W] bool, the pixel of frame t shows a point that moves more than a centimetre over the clip.
-        object_index: [T, H, W] int32, -1 for sky.
-        subject: [T, H, W] bool, people, animals and dynamic objects.
-        setting, camera: kinds of scene and of camera motion.
-    """
-
-    rgb: np.ndarray
-    time_s: np.ndarray
-    depth: np.ndarray
-    intrinsics: np.ndarray
-    world_from_camera: np.ndarray
-    tracking_points_world: np.ndarray
-    tracking_valid: np.ndarray
-    visible: np.ndarray
-    moving: np.ndarray
-    object_index: np.ndarray
-    subject: np.ndarray
-    setting: str = ""
-    camera: str = ""
+    time_s: np.ndarray  # [T]
+    visible: np.ndarray  # [T, H, W] bool, the point of a pixel of frame 0 is in view in frame t and not occluded
+    dynamic: np.ndarray  # [T, H, W] bool, the pixel of frame t shows a point that moves more than a centimetre over the clip
+    object_index: np.ndarray  # [T, H, W] int32, -1 for sky
+    subject: np.ndarray  # [T, H, W] bool, people, animals and dynamic objects
 
 
 def render_clip(
@@ -67,18 +44,9 @@ def render_clip(
     rng: np.random.Generator,
     effects: CameraEffects,
     geometry: Geometry | None = None,
+    name: str = "",
 ) -> WorldClip:
-    """Render a scene at several times, with ground truth.
-
-    Args:
-        world_scene: scene.
-        camera_path: camera trajectory.
-        times_s: [T], the anchor's time first.
-        size: height and width.
-        rng: random generator of sampling patterns and noise.
-        effects: camera effects.
-        geometry: geometry of the scene, if it exists already.
-    """
+    """Render a scene at times `times_s` [T] (the anchor's first) in images of `size` (height, width), with ground truth."""
     geometry = geometry or Geometry(world_scene)
     casters = [Caster(geometry, float(t)) for t in times_s]
     poses = [camera_path.pose(float(t)) for t in times_s]
@@ -91,6 +59,7 @@ def render_clip(
     tracked = tracks @ anchor_from_world[:3, :3].T + anchor_from_world[:3, 3]
     valid = views[0].face >= 0
     tracked[:, ~valid] = 0
+    dynamic = np.stack([_moving(view, casters) for view in views])
     # The tracks of the anchor at its own time equal its unprojected depth up to rounding.
     return WorldClip(
         rgb=_develop(views, casters, poses, intrinsics, times_s, effects, rng),
@@ -99,13 +68,13 @@ def render_clip(
         intrinsics=intrinsics,
         world_from_camera=cameras,
         tracking_points_world=tracked.astype(np.float32),
-        tracking_valid=valid,
+        tracking_valid=np.broadcast_to(valid, visible.shape).copy(),
         visible=visible,
-        moving=np.stack([_moving(view, casters) for view in views]),
+        moving=dynamic[0],
+        dynamic=dynamic,
+        name=name,
         object_index=np.stack([view.object_index for view in views]),
-        subject=np.stack([(view.object_index >= 0) & geometry.subject[view.object_index] for view in views]),
-        setting=str(world_scene.notes.get("setting", "")),
-        camera=camera_path.kind,
+        subject=np.stack([(view.object_index >= 0) & geometry.moves[view.object_index] for view in views]),
     )
 
 
@@ -185,78 +154,45 @@ def _flow(view: View, caster: Caster, pose: np.ndarray, intrinsics: np.ndarray) 
     return flow
 
 
-_last: list[tuple[object, Geometry]] = []
-
-
+@functools.lru_cache(maxsize=1)
 def _geometry(assets: Assets, seed: int, split: str, scene: int, setting: str | None, pictures: Path | None) -> Geometry:
-    """Scene of a clip source; the last one is cached."""
-    key = (str(assets.folder), seed, split, scene, setting, pictures)
-    if not _last or _last[0][0] != key:
-        rng = scene_rng(seed, split, _SCENE_OFFSET + scene)
-        _last[:] = [(key, Geometry(make_scene(assets, split, rng, setting, find_pictures(pictures, split))))]
-    return _last[0][1]
+    """Scene of a clip source."""
+    rng = scene_rng(seed, split, _SCENE_OFFSET + scene)
+    return Geometry(make_scene(assets, split, rng, setting, find_pictures(pictures, split)))
 
 
 @dataclass(frozen=True)
 class WorldClips:
-    """Endless source of clips of the rendered world: clip `index` is the same every time and in every process.
+    """Endless source of clips of the rendered world: clip `index` is the same every time and in every process."""
 
-    Attributes:
-        frames: frames per clip; two make a pair.
-        size: height and width.
-        seed: seed of the whole source.
-        split: "train" or "validation".
-        rate: range of frames per second, drawn for every clip; the frames of a pair are up to 24 frames of that rate apart.
-        pictures: folder of photographs for surfaces.
-        setting, camera: kinds of scene and of camera motion, None for mixtures.
-        per_scene: consecutive clips of one scene; larger values are faster, above all for pairs read in order.
-        times: chooses the times [frames] of a clip in seconds, the anchor's first, from a random generator and the duration of
-            the scene; None for even spacing at `rate`.
-    """
-
-    frames: int = 24
-    size: tuple[int, int] = (192, 256)
-    seed: int = 0
-    split: str = "train"
+    frames: int = 24  # frames per clip; two make a pair
+    size: tuple[int, int] = (192, 256)  # height and width
+    seed: int = 0  # seed of the whole source
+    split: str = "train"  # "train" or "validation"
+    # range of frames per second, drawn for every clip; the frames of a pair are up to 24 frames of that rate apart
     rate: tuple[float, float] = (6.0, 24.0)
-    pictures: Path | None = None
+    pictures: Path | None = None  # folder of photographs for surfaces
+    # setting, camera: kinds of scene and of camera motion, None for mixtures
     setting: str | None = None
     camera: str | None = None
-    per_scene: int = 1
+    per_scene: int = 1  # consecutive clips of one scene; larger values are faster, above all for pairs read in order
+    # chooses the times [frames] of a clip in seconds, the anchor's first, from a random generator and the duration of the scene;
+    # None for even spacing at `rate`
     times: Callable[[np.random.Generator, float], np.ndarray] | None = None
 
-    def clip(self, index: int) -> Clip:
-        """Return clip `index` >= 0 for the trainer."""
-        clip = self.world_clip(index)
-        return Clip(
-            rgb=clip.rgb,
-            depth=clip.depth,
-            intrinsics=clip.intrinsics,
-            world_from_camera=clip.world_from_camera,
-            tracking_points_world=clip.tracking_points_world,
-            tracking_valid=np.broadcast_to(clip.tracking_valid, clip.depth.shape).copy(),
-            moving=clip.moving[0],
-            name=f"world {self.split} {self.seed}/{index}",
-        )
-
-    def world_clip(self, index: int, assets: Assets | None = None) -> WorldClip:
-        """Return clip `index` >= 0 with visibility and objects.
-
-        Raises:
-            UserError: the assets are not cached.
-        """
+    def clip(self, index: int, assets: Assets | None = None) -> WorldClip:
+        """Return clip `index` >= 0; the cached assets are opened if None are passed."""
         if index < 0:
             raise IndexError(f"clips are numbered from 0, not {index}")
         scene, number = divmod(index, self.per_scene)
         geometry = _geometry(assets or open_assets(), self.seed, self.split, scene, self.setting, self.pictures)
-        world_scene, layout = geometry.world_scene, geometry.world_scene.notes["layout"]
-        assert isinstance(layout, Layout)
+        world_scene = geometry.world_scene
         rng = scene_rng(self.seed, self.split, _SCENE_OFFSET + scene, number + 1)
         times = (self.times or self._even_times)(rng, world_scene.seconds)
-        camera_path = find_camera_path(
-            [(float(t), Caster(geometry, float(t))) for t in (times.min(), times.max())], layout, rng, self.camera
-        )
-        return render_clip(world_scene, camera_path, times, self.size, rng, draw_effects(rng), geometry)
+        casters = [(float(t), Caster(geometry, float(t))) for t in (times.min(), times.max())]
+        camera_path = find_camera_path(casters, rng, self.camera)
+        name = f"world {self.split} {self.seed}/{index}"
+        return render_clip(world_scene, camera_path, times, self.size, rng, draw_effects(rng), geometry, name)
 
     def _even_times(self, rng: np.random.Generator, seconds: float) -> np.ndarray:
         step = 1 / rng.uniform(*self.rate) * (int(rng.integers(1, 25)) if self.frames == 2 else 1)

@@ -8,11 +8,12 @@ from st4rtrack.data.world import motion, people
 from st4rtrack.data.world.assets import Model
 from st4rtrack.data.world.layout import Layout, surface_height
 from st4rtrack.data.world.objects import turned
-from st4rtrack.data.world.placement import add_dynamic, has_word, is_animal, is_person, small_models
+from st4rtrack.data.world.placement import has_word, is_animal, is_person, small_models
 
 SITTING_WORDS = ("sit", "lying")
 LONGEST_S = 6.0
 SEATS = ("chair", "sofa", "couch", "bench", "stool")
+PERSON_SIZE = np.array([0.4, 1, 0.4])
 HIPS_M = 0.1
 """Height of the pelvis centre above a seat."""
 
@@ -53,26 +54,27 @@ def add_people(layout: Layout, count: int, clearance: float) -> None:
         spot = _spot(layout, clearance)
         if spot is None:
             return
-        yaw = rng.uniform(0, 2 * np.pi)
-        place = turned(yaw, (spot[0], -layout.height(spot), spot[1]))
+        place = turned(rng.uniform(0, 2 * np.pi), (spot[0], -layout.height(spot), spot[1]))
         body = layout.make_body() if rng.random() < 0.7 or not ready else None
-        area = layout.footprint(np.array([0.4, 1, 0.4]), place, 0.0)
         if body is None:
             _ready_person(layout, ready[int(rng.integers(len(ready)))], place, clearance)
-        elif rng.random() < 0.3 and _sit(layout, body):
+        elif (rng.random() < 0.3 and _sit(layout, body)) or (rng.random() < 0.45 and _walk(layout, body, clearance)):
             continue
-        elif rng.random() < 0.45:
-            path = _path(layout, clearance, rng.uniform(0.5, 1.5))
-            if path is not None and path.speed > 0.15:
-                add_dynamic(layout, body.mesh, np.eye(4), motion.walker(body, path, layout.height, rng.uniform(0, 6)), "person")
-                for t in np.linspace(0, LONGEST_S, 10):
-                    at = path.at(float(t))[0]
-                    layout.take(layout.footprint(np.array([0.4, 1, 0.4]), turned(0, (at[0], 0, at[1])), 0.0))
-                continue
-            _act(layout, body, place)
         else:
             _act(layout, body, place)
-        layout.take(area)
+        layout.take(PERSON_SIZE, place)
+
+
+def _walk(layout: Layout, body: people.Body, clearance: float) -> bool:
+    """Let a person walk along a free path; returns False if there is none."""
+    path = _path(layout, clearance, layout.rng.uniform(0.5, 1.5))
+    if path is None or path.speed <= 0.15:
+        return False
+    layout.add_dynamic(body.mesh, "person", posed=motion.walker(body, path, layout.height, layout.rng.uniform(0, 6)))
+    for t in np.linspace(0, LONGEST_S, 10):
+        at = path.at(float(t))[0]
+        layout.take(PERSON_SIZE, turned(0, (at[0], 0, at[1])))
+    return True
 
 
 def _sit(layout: Layout, body: people.Body) -> bool:
@@ -94,8 +96,8 @@ def _sit(layout: Layout, body: people.Body) -> bool:
         gesture = people.GESTURES[int(k)]
         arms = replace(people.SITTING, swing=gesture.swing, elbow=gesture.elbow, look=gesture.look, nod=gesture.nod)
         poses += [people.SITTING, people.blend(people.SITTING, arms, rng.uniform(0.4, 1.0))]
-    add_dynamic(
-        layout, body.mesh, np.eye(4), motion.Acting(body, tuple(poses), rng.uniform(0.7, 2.0), place, 0.0, HIPS_M - top), "person"
+    layout.add_dynamic(
+        body.mesh, "person", posed=motion.Acting(body, tuple(poses), rng.uniform(0.7, 2.0), place, 0.0, HIPS_M - top)
     )
     return True
 
@@ -112,35 +114,28 @@ def _act(layout: Layout, body: people.Body, place: np.ndarray) -> None:
         poses = poses[1:]
     turn = rng.normal(0, 0.5) if rng.random() < 0.4 else 0.0
     acting = motion.Acting(body, tuple(poses), rng.uniform(0.7, 2.0), place, turn)
-    add_dynamic(layout, body.mesh, np.eye(4), acting, "person")
+    layout.add_dynamic(body.mesh, "person", posed=acting)
     if rng.random() < 0.3:
         model = layout.pick([m for m in small_models(layout) if max(m.width_m, m.depth_m) < 0.3])
         if model:
-            mesh = layout.texture_set.adopt(layout.assets.mesh(model.name))
-            add_dynamic(layout, mesh, acting.held("R", np.array([0, mesh.size[1] * 0.3, 0])), None, model.name)
-            layout.models_used.append(model.name)
+            mesh = layout.use(model)
+            layout.add_dynamic(mesh, model.name, place=acting.held("R", np.array([0, mesh.size[1] * 0.3, 0])))
 
 
 def _ready_person(layout: Layout, model: Model, place: np.ndarray, clearance: float) -> None:
     """Add a person with photographed clothes (no rig) who sways, slides along a path or turns."""
     rng = layout.rng
-    mesh = layout.texture_set.adopt(layout.assets.mesh(model.name))
-    layout.models_used.append(model.name)
+    mesh = layout.use(model)
     still = has_word(model, SITTING_WORDS)
     path = None if still or rng.random() < 0.5 else _path(layout, clearance, rng.uniform(0.3, 1.2))
     if path is not None:
-        add_dynamic(
-            layout,
-            mesh,
-            np.eye(4),
-            motion.bending(mesh, path.place(layout.height), rng.uniform(0.1, 0.3), 4.0, rng.uniform(0, 6)),
-            model.name,
-        )
-        return
-    turn = 0.0 if still else rng.normal(0, 0.4)
-    amount = rng.uniform(0.05, 0.2) if still else rng.uniform(0.1, 0.5)
-    spin = lambda t: place @ turned(turn * t, (0, 0, 0))  # noqa: E731
-    add_dynamic(layout, mesh, np.eye(4), motion.bending(mesh, spin, amount, rng.uniform(1, 3), rng.uniform(0, 6)), model.name)
+        swaying = motion.bending(mesh, path.place(layout.height), rng.uniform(0.1, 0.3), 4.0, rng.uniform(0, 6))
+    else:
+        turn = 0.0 if still else rng.normal(0, 0.4)
+        amount = rng.uniform(0.05, 0.2) if still else rng.uniform(0.1, 0.5)
+        spin = lambda t: place @ turned(turn * t, (0, 0, 0))  # noqa: E731
+        swaying = motion.bending(mesh, spin, amount, rng.uniform(1, 3), rng.uniform(0, 6))
+    layout.add_dynamic(mesh, model.name, posed=swaying)
 
 
 def add_animals(layout: Layout, count: int, largest_m: float) -> None:
@@ -154,10 +149,9 @@ def add_animals(layout: Layout, count: int, largest_m: float) -> None:
         path = _path(layout, 0.3 if model.depth_m < 1 else 1.2, rng.uniform(0.1, 0.9) * max(model.height_m, 0.4))
         if path is None:
             return
-        mesh = layout.texture_set.adopt(layout.assets.mesh(model.name))
-        layout.models_used.append(model.name)
-        add_dynamic(layout, mesh, np.eye(4), motion.striding(mesh, path, layout.height, rng.uniform(3, 9)), model.name)
-        layout.take(layout.footprint(mesh.size, turned(path.yaw, (path.start[0], 0, path.start[1])), 0.1))
+        mesh = layout.use(model)
+        layout.add_dynamic(mesh, model.name, posed=motion.striding(mesh, path, layout.height, rng.uniform(3, 9)))
+        layout.take(mesh.size, turned(path.yaw, (path.start[0], 0, path.start[1])), 0.1)
 
 
 def add_loose_objects(layout: Layout, count: int) -> None:
@@ -168,6 +162,7 @@ def add_loose_objects(layout: Layout, count: int) -> None:
         for m in layout.models("Miscellaneous")
         if has_word(m, ("ball",)) and max(m.width_m, m.height_m) < 1.1 * min(m.depth_m, m.height_m)
     ]
+    boxes = [m for m in small_models(layout) if m.height_m > 0.1]
     for _ in range(count):
         spot = _spot(layout, 0.3)
         if spot is None:
@@ -175,23 +170,18 @@ def add_loose_objects(layout: Layout, count: int) -> None:
         rest = turned(rng.uniform(0, 6.3), (spot[0], -layout.height(spot), spot[1]))
         model = layout.pick(balls)
         if rng.random() < 0.4 and model:
-            mesh = layout.texture_set.adopt(layout.assets.mesh(model.name))
             place = motion.falling(
                 rest, model.height_m / 2, rng.uniform(0.02, 1.2), rng.normal(0, 0.4, 2), int(rng.choice([0, 2]))
             )
-            add_dynamic(layout, mesh, place, None, model.name)
-            layout.models_used.append(model.name)
-            continue
-        model = layout.pick([m for m in small_models(layout) if m.height_m > 0.1])
-        if model is None:
-            return
-        mesh = layout.texture_set.adopt(layout.assets.mesh(model.name))
-        layout.models_used.append(model.name)
-        path = _path(layout, 0.25, rng.uniform(0.05, 0.5))
-        lift = rng.uniform(0.2, 0.8) if rng.random() < 0.25 else 0.0
-        place = (
-            motion.picked_up(rest, lift, rng.normal(0, 0.3, 2), rng.normal(0, 2), rng.uniform(0, 1), rng.uniform(1, 3))
-            if lift or path is None
-            else path.place(layout.height)
-        )
-        add_dynamic(layout, mesh, place, None, model.name)
+        else:
+            model = layout.pick(boxes)
+            if model is None:
+                return
+            path = _path(layout, 0.25, rng.uniform(0.05, 0.5))
+            lift = rng.uniform(0.2, 0.8) if rng.random() < 0.25 else 0.0
+            if lift or path is None:
+                drift, turn = rng.normal(0, 0.3, 2), rng.normal(0, 2)
+                place = motion.picked_up(rest, lift, drift, turn, rng.uniform(0, 1), rng.uniform(1, 3))
+            else:
+                place = path.place(layout.height)
+        layout.add_dynamic(layout.use(model), model.name, place=place)

@@ -6,17 +6,17 @@ python -m st4rtrack.data.world.frames -o DIR --frames 20000 --seed 0      # resu
 import argparse
 import logging
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
+from st4rtrack.data.depth_frames import write_records
 from st4rtrack.data.world.assets import Assets, open_assets, split_of
 from st4rtrack.data.world.camera_effects import automatic_exposure, develop, draw_effects
 from st4rtrack.data.world.camera_path import find_camera_path
 from st4rtrack.data.world.cast import Caster, Geometry
-from st4rtrack.data.world.layout import Layout
 from st4rtrack.data.world.scenes import make_scene
 from st4rtrack.data.world.shade import render_view
 from st4rtrack.types import UserError
@@ -30,27 +30,16 @@ PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 
 
 class Frame(NamedTuple):
-    """Image with ground truth; the principal point is the image centre.
+    """Image with ground truth; the principal point is the image centre."""
 
-    Attributes:
-        rgb: [H, W, 3] uint8.
-        depth: [H, W] float32, z in metres, 0 where unknown (sky).
-        focal_px: pixels.
-        subject: [H, W] bool, people, animals and dynamic objects.
-    """
-
-    rgb: np.ndarray
-    depth: np.ndarray
-    focal_px: float
-    subject: np.ndarray
+    rgb: np.ndarray  # [H, W, 3] uint8
+    depth: np.ndarray  # [H, W] float32, z in metres, 0 where unknown (sky)
+    focal_px: float  # pixels
+    subject: np.ndarray  # [H, W] bool, people, animals and dynamic objects
 
 
 def find_pictures(folder: Path | None, split: str) -> tuple[Path, ...]:
-    """Find the photographs in a folder that belong to a split, by a hash of their names.
-
-    Raises:
-        UserError: the folder holds no photographs.
-    """
+    """Find the photographs in a folder that belong to a split, by a hash of their names."""
     if folder is None:
         return ()
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_ENDINGS)
@@ -85,7 +74,6 @@ def frames(
         pictures: folder of photographs for surfaces.
         setting: kind of scene, None for a mixture.
         views: frames per scene, each by another camera at another time.
-        assets: cached assets; opened if None.
     Raises:
         UserError: the assets are not cached, or `split` is unknown.
     """
@@ -110,10 +98,7 @@ def scene_frames(
     setting: str | None = None,
 ) -> Iterator[Frame]:
     """Render some of the frames of one scene."""
-    world_scene = make_scene(assets, split, scene_rng(seed, split, scene), setting, pictures)
-    geometry = Geometry(world_scene)
-    layout = world_scene.notes["layout"]
-    assert isinstance(layout, Layout)
+    geometry = Geometry(make_scene(assets, split, scene_rng(seed, split, scene), setting, pictures))
     caster, moment = None, -1
     for number in numbers:
         rng = scene_rng(seed, split, scene, number + 1)
@@ -121,56 +106,22 @@ def scene_frames(
             moment = number // VIEWS_PER_MOMENT
             time_s = float(scene_rng(seed, split, scene, 0, moment).uniform(0, 4))
             caster = Caster(geometry, time_s)
-        camera_path = find_camera_path([(time_s, caster)], layout, rng)
+        camera_path = find_camera_path([(time_s, caster)], rng)
         intrinsics = camera_path.intrinsics(time_s, *size)
         view = render_view(caster, intrinsics, camera_path.pose(time_s), *size, rng)
         rgb = develop(view.colour, draw_effects(rng), automatic_exposure(view.colour), time_s, None, rng)
-        subject = (view.object_index >= 0) & geometry.subject[view.object_index]
+        subject = (view.object_index >= 0) & geometry.moves[view.object_index]
         yield Frame(rgb, view.depth, float(intrinsics[0, 0]), subject)
 
 
 def write_frames(folder: Path, count: int, seed: int, split: str, size: tuple[int, int], pictures: Path | None = None) -> None:
-    """Render a set of frames into shards `SPLIT-SEED-NNNNN.npz`; existing shards are kept.
-
-    Args:
-        folder: folder of the set.
-        count: number of frames, rounded up to whole shards of 256.
-        seed, split, size, pictures: as in `frames`.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
+    """Render a set of frames into shards `SPLIT/world_SEED_NNNNN.npy` for `RenderedFrames`; existing shards are kept."""
     for shard in range(-(-count // SHARD)):
-        path = folder / f"{split}-{seed}-{shard:05d}.npz"
-        if path.exists():
-            continue
-        source = frames(seed, split, size, first=shard * SHARD, pictures=pictures)
-        rows = [next(source) for _ in range(SHARD)]
-        encoded = [cv2.imencode(".jpg", row.rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].ravel() for row in rows]
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:
-            np.savez_compressed(
-                file,
-                jpeg=np.concatenate(encoded),
-                jpeg_end=np.cumsum([len(data) for data in encoded]),
-                depth=np.stack([row.depth for row in rows]).astype(np.float16),
-                focal_px=np.array([row.focal_px for row in rows]),
-                subject=np.packbits(np.stack([row.subject for row in rows]), axis=-1),
-            )
-        part.rename(path)
-        log.info("%s", path)
-
-
-def read_shard(path: Path) -> list[Frame]:
-    """Read the frames of a shard written by `write_frames`; depth has half-float precision."""
-    with np.load(path) as file:
-        jpeg, ends, depth, focal_px, subject = (file[name] for name in ("jpeg", "jpeg_end", "depth", "focal_px", "subject"))
-    width = depth.shape[2]
-    rows = []
-    for k, (start, end) in enumerate(zip(np.concatenate([[0], ends[:-1]]), ends)):
-        image = cv2.imdecode(jpeg[start:end], cv2.IMREAD_COLOR)
-        assert image is not None, "decoding of an image encoded here"
-        mask = np.unpackbits(subject[k], axis=-1, count=width).astype(bool)
-        rows.append(Frame(np.ascontiguousarray(image[..., ::-1]), depth[k].astype(np.float32), float(focal_px[k]), mask))
-    return rows
+        path = folder / split / f"world_{seed}_{shard:05d}.npy"
+        if not path.exists():
+            rows = list(islice(frames(seed, split, size, first=shard * SHARD, pictures=pictures), SHARD))
+            write_records(path, *(np.stack(column) for column in zip(*rows)))
+            log.info("%s", path)
 
 
 def rendering_parser(description: str, kind: str, count: int) -> argparse.ArgumentParser:

@@ -1,6 +1,7 @@
 """Layout of a scene: a grid of free ground, ground heights, and the objects placed so far."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import replace
 
 import cv2
@@ -8,10 +9,12 @@ import numpy as np
 
 from st4rtrack.data.world import patterns, people
 from st4rtrack.data.world.assets import Assets, Model
-from st4rtrack.data.world.cast import FAR, build_tree
-from st4rtrack.data.world.mesh import Materials, Mesh
-from st4rtrack.data.world.objects import SceneObject, turned
+from st4rtrack.data.world.cast import FAR, Tree, build_tree
+from st4rtrack.data.world.mesh import Materials, Mesh, plain_materials
+from st4rtrack.data.world.objects import Place, Posed, SceneObject, turned
 from st4rtrack.data.world.textures import Textures, join_textures, pyramid, select_textures
+
+SCATTER_TRIES = 8
 
 
 class TextureSet:
@@ -31,7 +34,7 @@ class TextureSet:
     def material(self, image: np.ndarray, gloss: float = 0.0, rough: float = 0.15) -> Materials:
         """Make a textured material from an image."""
         number, colour = self.add(image)
-        return Materials(colour[None], np.array([number], np.int32), np.array([gloss], np.float32), np.array([rough], np.float32))
+        return plain_materials(colour, number, gloss, rough)
 
     def adopt(self, mesh: Mesh) -> Mesh:
         """Renumber the textures of a cached mesh for this scene."""
@@ -58,43 +61,22 @@ class Layout:
         self.taken = np.zeros((int(2 * half_z / cell_m) + 1, int(2 * half_x / cell_m) + 1), np.uint8)
         self.texture_set = TextureSet(assets)
         self.objects: list[SceneObject] = []
-        self.heights: np.ndarray | None = None
-        self.models_used: list[str] = []
+        self.height: Callable[[np.ndarray], float] = lambda at: 0.0  # of the ground above y = 0 at (x, z)
         self.seated: list[str] = []  # names of occupied seats
 
-    def height(self, at: np.ndarray) -> float:
-        """Height of the ground above y = 0 at (x, z)."""
-        if self.heights is None:
-            return 0.0
-        n = len(self.heights)
-        spread = np.max(self.half) * 1.0
-        column, row = (np.clip((at + spread) / (2 * spread) * (n - 1), 0, n - 1.001)).tolist()
-        c, r = int(column), int(row)
-        f, g = column - c, row - r
-        h = self.heights
-        return float((h[r, c] * (1 - f) + h[r, c + 1] * f) * (1 - g) + (h[r + 1, c] * (1 - f) + h[r + 1, c + 1] * f) * g)
-
-    def _mask(self, corners: np.ndarray) -> tuple[np.ndarray, bool]:
-        cells = np.round((corners + self.half) / self.cell_m).astype(np.int32)
-        inside = bool((np.abs(corners) <= self.half + 1e-6).all())
-        mask = np.zeros_like(self.taken)
-        cv2.fillConvexPoly(mask, cells, 1)
-        return mask > 0, inside
-
-    def footprint(self, size: np.ndarray, matrix: np.ndarray, margin: float) -> np.ndarray:
-        """Ground corners [4, 2] of a box of size [3] under a pose."""
+    def _mask(self, size: np.ndarray, matrix: np.ndarray, margin: float) -> tuple[np.ndarray, bool]:
+        """Grid cells below a box of size [3] under a pose, and whether all of it is within the borders."""
         x, z = size[0] / 2 + margin, size[2] / 2 + margin
         corners = np.array([[-x, 0, -z], [x, 0, -z], [x, 0, z], [-x, 0, z]])
-        return (corners @ matrix[:3, :3].T + matrix[:3, 3])[:, [0, 2]]
+        corners = (corners @ matrix[:3, :3].T + matrix[:3, 3])[:, [0, 2]]
+        cells = np.round((corners + self.half) / self.cell_m).astype(np.int32)
+        mask = np.zeros_like(self.taken)
+        cv2.fillConvexPoly(mask, cells, 1)
+        return mask > 0, bool((np.abs(corners) <= self.half + 1e-6).all())
 
-    def free(self, corners: np.ndarray) -> bool:
-        """Whether a convex area is unoccupied and within the borders."""
-        mask, inside = self._mask(corners)
-        return inside and not (self.taken[mask] > 0).any()
-
-    def take(self, corners: np.ndarray) -> None:
-        """Mark a convex area as occupied."""
-        self.taken[self._mask(corners)[0]] = 1
+    def take(self, size: np.ndarray, matrix: np.ndarray, margin: float = 0.0) -> None:
+        """Mark the ground below a box of size [3] under a pose as occupied."""
+        self.taken[self._mask(size, matrix, margin)[0]] = 1
 
     def free_spots(self, clearance_m: float) -> np.ndarray:
         """Grid cells (x, z) [N, 2] at least this far from every object."""
@@ -107,35 +89,46 @@ class Layout:
         return _models(self.assets, self.split, categories)
 
     def pick(self, models: list[Model]) -> Model | None:
-        """Pick a model at random; small meshes are slightly preferred."""
+        """Pick a model at random; None of none."""
         return models[int(self.rng.integers(len(models)))] if models else None
 
-    def put(self, model: Model, matrix: np.ndarray, margin: float = 0.03, scale: float = 1.0) -> SceneObject | None:
-        """Place a model on the ground at `matrix` if the area is free; its y is set to the ground height."""
-        mesh = self.assets.mesh(model.name)
-        corners = self.footprint(mesh.size * scale, matrix, margin)
-        if not self.free(corners):
+    def put(self, model: Model, matrix: np.ndarray, margin: float = 0.03, size: np.ndarray | None = None) -> SceneObject | None:
+        """Place a model at `matrix` if the ground below its box (or one of another size [3]) is unoccupied."""
+        size = self.assets.mesh(model.name).size if size is None else size
+        mask, inside = self._mask(size, matrix, margin)
+        if not inside or (self.taken[mask] > 0).any():
             return None
-        self.take(corners)
+        self.taken[mask] = 1
         return self.add(model, matrix)
 
     def add(self, model: Model, matrix: np.ndarray) -> SceneObject:
         """Add a model without checking for free space."""
-        item = SceneObject(self.texture_set.adopt(self.assets.mesh(model.name)), matrix, name=model.name)
-        self.models_used.append(model.name)
+        return self.add_static(self.use(model), matrix, model.name)
+
+    def use(self, model: Model) -> Mesh:
+        """Mesh of a model with the textures of this scene."""
+        return self.texture_set.adopt(self.assets.mesh(model.name))
+
+    def add_static(self, mesh: Mesh, matrix: np.ndarray | None = None, name: str = "") -> SceneObject:
+        """Add a static mesh."""
+        item = SceneObject(mesh, np.eye(4) if matrix is None else matrix, name=name)
         self.objects.append(item)
         return item
 
-    def scatter(self, models: list[Model], count: int, tries: int = 8, margin: float = 0.1) -> list[SceneObject]:
+    def add_dynamic(self, mesh: Mesh, name: str, *, place: Place | None = None, posed: Posed | None = None) -> None:
+        """Add a mesh that moves rigidly (`place`), or is skinned or bent (`posed`)."""
+        self.objects.append(SceneObject(mesh, place or np.eye(4), posed, moves=True, name=name))
+
+    def scatter(self, models: list[Model], count: int) -> list[SceneObject]:
         """Place models at random positions and headings."""
         placed: list[SceneObject] = []
         for _ in range(count):
             model = self.pick(models)
-            for _ in range(tries if model else 0):
+            for _ in range(SCATTER_TRIES if model else 0):
                 x, z = self.rng.uniform(-1, 1, 2) * (self.half - 0.3)
                 matrix = turned(self.rng.uniform(0, 2 * np.pi), (x, -self.height(np.array([x, z])), z))
                 assert model is not None
-                item = self.put(model, matrix, margin)
+                item = self.put(model, matrix, 0.1)
                 if item is not None:
                     placed.append(item)
                     break
@@ -168,15 +161,9 @@ class Layout:
         rng = self.rng
         chosen = [k for k in range(len(bodies.vertices)) if body_split(k) == self.split]
         number = chosen[int(rng.integers(len(chosen)))]
-        makers = {
-            "skin": patterns.skin,
-            "hair": patterns.hair,
-            "top": patterns.cloth,
-            "bottom": patterns.cloth,
-            "shoes": patterns.leather,
-        }
-        made = {name: self.texture_set.add(make(rng)) for name, make in makers.items()}
-        self.models_used.append(f"body-{number:02d}")
+        makers = (patterns.skin, patterns.hair, patterns.cloth, patterns.cloth, patterns.leather)
+        names = ("skin", "hair", "top", "bottom", "shoes")
+        made = {name: self.texture_set.add(make(rng)) for name, make in zip(names, makers)}
         return people.dress(bodies, number, {k: v[0] for k, v in made.items()}, {k: v[1] for k, v in made.items()}, rng)
 
 
@@ -186,17 +173,22 @@ def body_split(number: int) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def _models_cached(key: tuple[int, str, tuple[str, ...]]) -> list[Model]:
-    assets, split, categories = _OPEN[key[0]], key[1], key[2]
+def _models(assets: Assets, split: str, categories: tuple[str, ...]) -> list[Model]:
     return [m for m in assets.models.values() if m.split == split and (not categories or m.category in categories)]
 
 
-_OPEN: dict[int, Assets] = {}
+def grid_height(heights: np.ndarray, half: float) -> Callable[[np.ndarray], float]:
+    """Height at (x, z) of a square of ground around the origin with heights [n, n] (rows along z), bilinear."""
+    n = len(heights)
 
+    def height(at: np.ndarray) -> float:
+        column, row = (np.clip((at + half) / (2 * half) * (n - 1), 0, n - 1.001)).tolist()
+        c, r = int(column), int(row)
+        f, g = column - c, row - r
+        h = heights
+        return float((h[r, c] * (1 - f) + h[r, c + 1] * f) * (1 - g) + (h[r + 1, c] * (1 - f) + h[r + 1, c + 1] * f) * g)
 
-def _models(assets: Assets, split: str, categories: tuple[str, ...]) -> list[Model]:
-    _OPEN[id(assets)] = assets
-    return _models_cached((id(assets), split, categories))
+    return height
 
 
 def surface_height(mesh: Mesh, local: np.ndarray, reach: float) -> float | None:
@@ -206,26 +198,13 @@ def surface_height(mesh: Mesh, local: np.ndarray, reach: float) -> float | None:
     start[:, [0, 2]] = local + offsets
     start[:, 1] = -mesh.size[1] - 1
     down = np.tile(np.array([[0, 1, 0]], np.float32), (5, 1))
-    result = _tree_of(_Key(mesh)).scene.run(start, down, np.full(5, FAR, np.float32), output=1)
+    result = _tree_of(mesh).scene.run(start, down, np.full(5, FAR, np.float32), output=1)
     y = start[:, 1] + result["tfar"]
     if (result["primID"] < 0).any() or np.ptp(y) > 0.02 or y[0] > -0.1:
         return None
     return float(y[0])
 
 
-class _Key:
-    """Cache key of a mesh, by its vertices."""
-
-    def __init__(self, mesh: Mesh) -> None:
-        self.mesh = mesh
-
-    def __hash__(self) -> int:
-        return id(self.mesh.vertices)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and other.mesh.vertices is self.mesh.vertices
-
-
 @functools.lru_cache(maxsize=64)
-def _tree_of(key: _Key):
-    return build_tree(key.mesh.vertices, key.mesh.faces)
+def _tree_of(mesh: Mesh) -> Tree:
+    return build_tree(mesh.vertices, mesh.faces)

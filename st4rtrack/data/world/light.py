@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 
 from st4rtrack.data.world.cast import Caster
-from st4rtrack.data.world.mesh import dot, unit
+from st4rtrack.data.world.mesh import unit
+from st4rtrack.geometry.vectors import dot
 
 LIFT_M = 2e-3
 """Offset of the origins of secondary rays from the surface."""

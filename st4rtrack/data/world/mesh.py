@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from st4rtrack.geometry.vectors import dot
+
 CREASE_COSINE = 0.6
 """Cosine threshold of creases: faces whose normals differ by more than about 53 degrees share no smooth normal."""
 TRANSPARENT_BELOW = 0.6
@@ -13,52 +15,24 @@ TRANSPARENT_BELOW = 0.6
 
 @dataclass(frozen=True)
 class Materials:
-    """Surface properties of M materials.
+    """Surface properties of M materials."""
 
-    Attributes:
-        colour: [M, 3] float32 linear albedo, used without a texture.
-        texture: [M] int32 number in the texture store, -1 for none.
-        gloss: [M] float32 share of light that is reflected specularly at normal incidence.
-        rough: [M] float32 spread of that reflection, radians.
-    """
-
-    colour: np.ndarray
-    texture: np.ndarray
-    gloss: np.ndarray
-    rough: np.ndarray
+    colour: np.ndarray  # [M, 3] float32 linear albedo, used without a texture
+    texture: np.ndarray  # [M] int32 number in the texture store, -1 for none
+    gloss: np.ndarray  # [M] float32 share of light that is reflected specularly at normal incidence
+    rough: np.ndarray  # [M] float32 spread of that reflection, radians
 
 
-@dataclass(frozen=True)
-class Rig:
-    """Rig for linear blend skinning: joints [B, 3], parents [B] (-1 root), four bones [V, 4] and weights [V, 4] per vertex."""
-
-    heads: np.ndarray
-    parents: np.ndarray
-    bones: np.ndarray
-    weights: np.ndarray
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mesh:
-    """Textured mesh in metres, y down, lowest point at y = 0, footprint centred, front facing -z.
+    """Textured mesh in metres, y down, lowest point at y = 0, footprint centred, front facing -z."""
 
-    Attributes:
-        vertices: [V, 3] float32.
-        normals: [V, 3] float32, unit; vertices are split at creases.
-        faces: [F, 3] int32.
-        uv: [F, 3, 2] float32 texture coordinates of the corners.
-        material: [F] int16 row of `materials`.
-        materials: surface properties.
-        rig: rig of people; None for rigid meshes.
-    """
-
-    vertices: np.ndarray
-    normals: np.ndarray
-    faces: np.ndarray
-    uv: np.ndarray
-    material: np.ndarray
-    materials: Materials
-    rig: Rig | None = None
+    vertices: np.ndarray  # [V, 3] float32
+    normals: np.ndarray  # [V, 3] float32, unit; vertices are split at creases
+    faces: np.ndarray  # [F, 3] int32
+    uv: np.ndarray  # [F, 3, 2] float32 texture coordinates of the corners
+    material: np.ndarray  # [F] int16 row of `materials`
+    materials: Materials  # surface properties
 
     @property
     def size(self) -> np.ndarray:
@@ -81,21 +55,16 @@ def load_mesh(path: Path) -> Mesh:
 
 def plain_materials(colour: np.ndarray | list[float], texture: int = -1, gloss: float = 0.0, rough: float = 0.2) -> Materials:
     """Make one material."""
-    return Materials(
-        np.asarray(colour, np.float32).reshape(1, 3),
-        np.array([texture], np.int32),
-        np.array([gloss], np.float32),
-        np.array([rough], np.float32),
-    )
+    values = (np.array([texture], np.int32), np.array([gloss], np.float32), np.array([rough], np.float32))
+    return Materials(np.asarray(colour, np.float32).reshape(1, 3), *values)
 
 
 @dataclass(frozen=True)
 class ObjText:
-    """Triangulated content of an OBJ file: positions, texture coordinates, normals, [F, 3, 3] indices (-1 absent), materials."""
+    """Triangles of an OBJ file: positions, texture coordinates, [F, 3, 2] indices of both (-1 absent), materials."""
 
     positions: np.ndarray
     coordinates: np.ndarray
-    normals: np.ndarray
     corners: np.ndarray
     material: np.ndarray
     names: list[str]
@@ -103,7 +72,7 @@ class ObjText:
 
 def parse_obj(text: str) -> ObjText:
     """Parse OBJ text; polygons are triangulated as fans. Lines that are not vertices, faces or materials are skipped."""
-    lists: dict[str, list[list[float]]] = {"v": [], "vt": [], "vn": []}
+    lists: dict[str, list[list[float]]] = {"v": [], "vt": []}
     corners, material = [], []
     names, current = [""], 0
     for line in text.splitlines():
@@ -128,21 +97,14 @@ def parse_obj(text: str) -> ObjText:
         return np.array(rows, np.float64).reshape(-1, width)
 
     return ObjText(
-        array("v", 3),
-        array("vt", 2),
-        array("vn", 3),
-        np.array(corners, np.int64).reshape(-1, 3, 3),
-        np.array(material, np.int16),
-        names,
+        array("v", 3), array("vt", 2), np.array(corners, np.int64).reshape(-1, 3, 2), np.array(material, np.int16), names
     )
 
 
-def _corner(part: str, lists: dict[str, list[list[float]]]) -> tuple[int, int, int]:
-    """Position, texture coordinate and normal indices of `a/b/c`, from 0; -1 if absent."""
-    fields = (part.split("/") + ["", ""])[:3]
-    numbers = [int(field) if field else 0 for field in fields]
-    counts = (len(lists["v"]), len(lists["vt"]), len(lists["vn"]))
-    return tuple(n - 1 if n > 0 else (n + count if n < 0 else -1) for n, count in zip(numbers, counts))  # type: ignore[return-value]
+def _corner(part: str, lists: dict[str, list[list[float]]]) -> list[int]:
+    """Position and texture coordinate indices of `a/b/c`, from 0; -1 if absent."""
+    numbers = [int(field or 0) for field in (part + "/").split("/")[:2]]
+    return [n - 1 if n > 0 else (n + len(values) if n < 0 else -1) for n, values in zip(numbers, lists.values())]
 
 
 def face_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -156,11 +118,6 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     flat = face_normals(vertices, faces)
     total = np.stack([np.bincount(faces.ravel(), np.repeat(flat[:, k], 3), len(vertices)) for k in range(3)], 1)
     return unit(total)
-
-
-def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Dot products [...] of vectors [..., 3]; faster than a sum over a short axis."""
-    return a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1] + a[..., 2] * b[..., 2]
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -180,16 +137,16 @@ def smooth_split(positions: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, 
     return positions[faces.ravel()[first]], corner.reshape(-1, 3)[first], back.reshape(-1, 3).astype(np.int32)
 
 
-def build_mesh(positions: np.ndarray, faces: np.ndarray, uv: np.ndarray, material: np.ndarray, materials: Materials) -> Mesh:
-    """Build a rigid mesh from shared vertices: drops degenerate faces, computes normals.
+def build_mesh(
+    positions: np.ndarray, faces: np.ndarray, uv: np.ndarray, materials: Materials, material: np.ndarray | None = None
+) -> Mesh:
+    """Build a rigid mesh without degenerate faces, and compute its normals.
 
     Args:
         positions: [V, 3] metres, y down.
-        faces: [F, 3].
-        uv: [F, 3, 2].
-        material: [F].
-        materials: surface properties.
+        faces, uv, material: [F, 3], [F, 3, 2] and [F]; the first material by default.
     """
+    material = np.zeros(len(faces), np.int16) if material is None else material
     keep = np.linalg.norm(face_normals(positions, faces), axis=1) > 1e-12
     vertices, normals, split = smooth_split(positions, faces[keep])
     return Mesh(

@@ -7,9 +7,7 @@ import numpy as np
 
 from st4rtrack.data.world import people
 from st4rtrack.data.world.mesh import Mesh, unit
-from st4rtrack.data.world.objects import Posed, apply, turned
-
-Place = Callable[[float], np.ndarray]
+from st4rtrack.data.world.objects import Place, Posed, apply, turned
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """People: bodies baked from the parametric model `anny`, their clothes, poses and gaits."""
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
-from st4rtrack.data.world.mesh import Materials, Mesh, Rig, unit, vertex_normals
+from st4rtrack.data.world.mesh import Materials, Mesh, unit, vertex_normals
 from st4rtrack.io.installation import install_extra
 from st4rtrack.types import UserError
 
@@ -19,30 +19,19 @@ _DOWN = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])
 
 @dataclass(frozen=True)
 class Bodies:
-    """N bodies of one topology in their rest pose (arms spread), y down, facing -z.
+    """N bodies of one topology in their rest pose (arms spread), y down, facing -z."""
 
-    Attributes:
-        vertices: [N, V, 3] float32, heads: [N, B, 3] joints, faces: [F, 3], uv: [F, 3, 2], region: [V] index of `REGIONS`.
-        bones, weights: [V, 4] skinning. parents: [B]. labels: names of the bones.
-        adult: [N] bool.
-        female: [N] share.
-    """
-
+    # [N, V, 3] float32, heads: [N, B, 3] joints, faces: [F, 3], uv: [F, 3, 2], region: [V] index of `REGIONS`
     vertices: np.ndarray
     heads: np.ndarray
     faces: np.ndarray
     uv: np.ndarray
     region: np.ndarray
+    # bones, weights: [V, 4] skinning
     bones: np.ndarray
     weights: np.ndarray
-    parents: np.ndarray
-    labels: np.ndarray
-    adult: np.ndarray
-    female: np.ndarray
-
-    def bone(self, label: str) -> int:
-        """Index of a bone."""
-        return int(np.flatnonzero(self.labels == label)[0])
+    parents: np.ndarray  # [B]
+    labels: np.ndarray  # names of the bones
 
 
 def save_bodies(path: Path, bodies: Bodies) -> None:
@@ -53,15 +42,11 @@ def save_bodies(path: Path, bodies: Bodies) -> None:
 def load_bodies(path: Path) -> Bodies:
     """Read bodies written by `save_bodies`."""
     with np.load(path) as file:
-        return Bodies(**{name: file[name] for name in file.files})
+        return Bodies(**{field.name: file[field.name] for field in fields(Bodies)})
 
 
 def bake_bodies(count: int = NUM_BODIES, seed: int = 7) -> Bodies:
-    """Sample bodies from `anny` (the first call takes a minute) and simplify them to about 9,000 triangles.
-
-    Raises:
-        UserError: `anny` or `fast-simplification` is not installed.
-    """
+    """Sample bodies from `anny` (the first call takes a minute) and simplify them to about 9,000 triangles."""
     try:
         torch, anny = importlib.import_module("torch"), importlib.import_module("anny")
         simplify = importlib.import_module("fast_simplification").simplify
@@ -107,8 +92,6 @@ def bake_bodies(count: int = NUM_BODIES, seed: int = 7) -> Bodies:
         weights=(weights / weights.sum(1, keepdims=True)).astype(np.float32),
         parents=np.array(model.bone_parents, np.int16),
         labels=labels,
-        adult=age > 0.5,
-        female=shape["gender"],
     )
 
 
@@ -225,10 +208,8 @@ class Body:
 
         seat_m: if set, height of the hips instead, for sitting people.
         """
-        rig = self.mesh.rig
-        assert rig is not None
         moved = self.matrices(pose)
-        blend = (moved[:, :3].reshape(-1, 12)[rig.bones] * rig.weights[..., None]).sum(1).reshape(-1, 3, 4)
+        blend = (moved[:, :3].reshape(-1, 12)[self.bodies.bones] * self.bodies.weights[..., None]).sum(1).reshape(-1, 3, 4)
         local = (blend[:, :, :3] @ self.mesh.vertices[:, :, None])[..., 0] + blend[:, :, 3]
         drop = -local[:, 1].max() if seat_m is None else -seat_m - self.heads[self._bone["root"], 1]
         place = world_from_body.copy()
@@ -244,20 +225,13 @@ class Body:
         return bones[bone, :3, :3] @ tip + bones[bone, :3, 3]
 
 
-SLEEVES = ("none", "short", "long")
-
-
 def dress(
     bodies: Bodies, number: int, textures: dict[str, int], colours: dict[str, np.ndarray], rng: np.random.Generator
 ) -> Body:
-    """Dress a body: clothes are surfaces offset from the skin, textured by region.
+    """Dress body `number`: clothes are surfaces offset from the skin, textured by region.
 
     Args:
-        bodies: baked bodies.
-        number: index of the body.
-        textures: texture numbers for "skin", "hair", "top", "bottom" and "shoes".
-        colours: mean linear colours of these textures.
-        rng: draws sleeves, lengths and looseness.
+        textures, colours: texture numbers, and their mean linear colours, of "skin", "hair", "top", "bottom" and "shoes".
     """
     sleeves, shorts = rng.choice(3, p=[0.15, 0.35, 0.5]), rng.random() < 0.25
     one_piece = rng.random() < 0.15
@@ -270,34 +244,26 @@ def dress(
         worn = {region: "top" if part == "bottom" else part for region, part in worn.items()}
     if rng.random() < 0.06:
         worn.pop("hair")
-    lift = {
-        "skin": 0.0,
-        "hair": rng.uniform(0.012, 0.035),
-        "top": rng.uniform(0.006, 0.03),
-        "bottom": rng.uniform(0.005, 0.025),
-        "shoes": 0.008,
-    }
+    lift = np.array([0.0, rng.uniform(0.012, 0.035), rng.uniform(0.006, 0.03), rng.uniform(0.005, 0.025), 0.008])
     part = np.array([names.index(worn.get(region, "skin")) for region in REGIONS])
     part_of_vertex = part[bodies.region]
     vertices = bodies.vertices[number].astype(np.float64)
     normals = vertex_normals(vertices, bodies.faces)
-    amount = np.array([lift[name] for name in names])[part_of_vertex]
+    amount = lift[part_of_vertex]
     wave = np.sin(vertices @ rng.normal(0, 40, (3, 3)) + rng.uniform(0, 6, 3)).mean(1)
     vertices += normals * (amount * (1 + 0.35 * wave))[:, None]
     material = part_of_vertex[bodies.faces].max(1)
     special = bodies.region[bodies.faces]
     eyes, lips = (special == REGIONS.index("eye")).any(1), (special == REGIONS.index("lips")).any(1)
     material = np.where(eyes, 5, np.where(lips, 6, material))
+    special_colours = [[0.3, 0.28, 0.26], colours["skin"] * [0.75, 0.45, 0.45]]
     materials = Materials(
-        np.concatenate(
-            [np.stack([colours[name] for name in names]), [[0.3, 0.28, 0.26], colours["skin"] * [0.75, 0.45, 0.45]]]
-        ).astype(np.float32),
+        np.concatenate([np.stack([colours[name] for name in names]), special_colours]).astype(np.float32),
         np.array([textures[name] for name in names] + [-1, -1], np.int32),
         np.array([0.015, 0.02, 0.0, 0.0, 0.03, 0.04, 0.02], np.float32),
         np.full(7, 0.3, np.float32),
     )
     scale = np.array([1.0, 1.5, rng.uniform(2, 5), rng.uniform(2, 5), 3.0, 1, 1])[material]
-    rig = Rig(bodies.heads[number], bodies.parents, bodies.bones, bodies.weights)
     mesh = Mesh(
         vertices.astype(np.float32),
         vertex_normals(vertices, bodies.faces).astype(np.float32),
@@ -305,7 +271,6 @@ def dress(
         (bodies.uv * scale[:, None, None]).astype(np.float32),
         material.astype(np.int16),
         materials,
-        rig,
     )
     return Body(bodies, number, mesh)
 

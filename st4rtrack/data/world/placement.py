@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from st4rtrack.data.world import motion, patterns
+from st4rtrack.data.world import patterns
 from st4rtrack.data.world.assets import Model
 from st4rtrack.data.world.layout import Layout
-from st4rtrack.data.world.mesh import Materials, Mesh
-from st4rtrack.data.world.objects import Light, SceneObject, WorldScene
+from st4rtrack.data.world.mesh import Materials
+from st4rtrack.data.world.objects import Light, WorldScene
 
 ANIMALS = ("chicken", "horse2", "bulldog", "horse", "siameseCat", "cat", "dog", "rabbit")
 
@@ -41,7 +41,7 @@ def small_models(layout: Layout) -> list[Model]:
 def tables_among(layout: Layout) -> list[Model]:
     return [
         m for m in layout.models("Living room", "Office", "Kitchen", "Exterior", "Miscellaneous")
-        if ("table" in m.title.lower() or "desk" in m.title.lower() or "cabinet" in m.title.lower() or "island" in m.title.lower())
+        if any(word in m.title.lower() for word in ("table", "desk", "cabinet", "island"))
         and 0.35 < m.height_m < 1.1 and m.width_m > 0.5 and m.elevation_m < 0.05
     ]  # fmt: skip
 
@@ -60,16 +60,6 @@ def surface(layout: Layout, makers: Sequence, pictures: Sequence[Path], gloss: f
     if len(pictures) and layout.rng.random() < photo:
         return layout.texture_set.material(patterns.mirrored_tile(picture(layout, pictures)), gloss)
     return layout.texture_set.material(makers[int(layout.rng.integers(len(makers)))](layout.rng), gloss)
-
-
-def add_static(layout: Layout, mesh: Mesh, matrix: np.ndarray | None = None, name: str = "") -> SceneObject:
-    item = SceneObject(mesh, np.eye(4) if matrix is None else matrix, name=name)
-    layout.objects.append(item)
-    return item
-
-
-def add_dynamic(layout: Layout, mesh: Mesh, place: motion.Place | np.ndarray, posed: object = None, name: str = "") -> None:
-    layout.objects.append(SceneObject(mesh, place, posed, True, True, name))  # type: ignore[arg-type]
 
 
 def draw_sky(layout: Layout, hdri: float) -> np.ndarray:
@@ -97,8 +87,6 @@ def draw_sun(rng: np.random.Generator, low: float, spread_deg: float = 1.5) -> l
 
 def finished(layout: Layout, world_scene: WorldScene) -> WorldScene:
     """Complete a scene with the objects of its layout."""
-    world_scene.objects = layout.objects
+    world_scene.objects, world_scene.layout = layout.objects, layout
     world_scene.textures = layout.texture_set.textures()
-    world_scene.notes["layout"] = layout
-    world_scene.notes["models"] = layout.models_used
     return world_scene

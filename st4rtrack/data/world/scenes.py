@@ -28,6 +28,4 @@ def make_scene(
     """
     setting = setting or str(rng.choice(SETTINGS, p=SETTING_SHARES))
     make = {"room": make_room, "table": make_table, "street": make_street, "garden": make_garden}[setting]
-    world_scene = make(assets, split, rng, pictures)
-    world_scene.notes["setting"] = setting
-    return world_scene
+    return make(assets, split, rng, pictures)

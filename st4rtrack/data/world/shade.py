@@ -11,9 +11,10 @@ import numpy as np
 
 from st4rtrack.data.world.cast import Caster, Hits, corners_at
 from st4rtrack.data.world.light import LIFT_M, cosine_directions, direct_light, radiance, sky_radiance, spread_values
-from st4rtrack.data.world.mesh import dot, unit
+from st4rtrack.data.world.mesh import unit
 from st4rtrack.data.world.objects import WorldScene
 from st4rtrack.data.world.textures import sample
+from st4rtrack.geometry.vectors import dot
 
 EDGE_SAMPLES = np.array([[-0.3, -0.25], [0.3, -0.1], [-0.05, 0.35]], np.float32)
 FAINT = 0.04
@@ -22,21 +23,15 @@ FAINT = 0.04
 
 @dataclass(frozen=True)
 class View:
-    """Rendered view with ground truth.
+    """Rendered view with ground truth."""
 
-    Attributes:
-        colour: [H, W, 3] float32 linear.
-        depth: [H, W] float32, z, 0 for sky.
-        face: [H, W] int64, -1 for sky; u, v: [H, W] float32 barycentric coordinates.
-        object_index: [H, W] int32 object, -1 for sky.
-    """
-
-    colour: np.ndarray
-    depth: np.ndarray
-    face: np.ndarray
+    colour: np.ndarray  # [H, W, 3] float32 linear
+    depth: np.ndarray  # [H, W] float32, z, 0 for sky
+    face: np.ndarray  # [H, W] int64, -1 for sky
+    # u, v: [H, W] float32 barycentric coordinates
     u: np.ndarray
     v: np.ndarray
-    object_index: np.ndarray
+    object_index: np.ndarray  # [H, W] int32 object, -1 for sky
 
 
 @dataclass(frozen=True)
@@ -62,15 +57,7 @@ def camera_rays(intrinsics: np.ndarray, world_from_camera: np.ndarray, pixels_px
 def render_view(
     caster: Caster, intrinsics: np.ndarray, world_from_camera: np.ndarray, height: int, width: int, rng: np.random.Generator
 ) -> View:
-    """Render one view.
-
-    Args:
-        caster: scene at the time of the view.
-        intrinsics: [3, 3] pixels.
-        world_from_camera: [4, 4].
-        height, width: pixels.
-        rng: random generator of the sampling patterns.
-    """
+    """Render one view of the scene at the time of `caster`; `rng` draws the sampling patterns."""
     world_scene = caster.geometry.world_scene
     v, u = np.meshgrid(np.arange(height) + 0.5, np.arange(width) + 0.5, indexing="ij")
     pixels = np.stack([u.ravel(), v.ravel()], 1)
@@ -78,7 +65,7 @@ def render_view(
     eye = world_from_camera[:3, 3].astype(np.float32)
     hits = caster.trace(np.broadcast_to(eye, rays.shape), rays)
     pixel = 1.0 / intrinsics[0, 0]
-    surface = read_surface(caster, hits, rays, eye, pixel)
+    surface = read_surface(caster, hits, rays, pixel)
     object_index = np.full(height * width, -1, np.int32)
     object_index[surface.ray] = surface.object_index
     normal, position = np.zeros((height * width, 3), np.float32), np.zeros((height * width, 3), np.float32)
@@ -89,20 +76,14 @@ def render_view(
     colour = sky_radiance(world_scene.sky, rays)
     colour[surface.ray] = surface.albedo * light[surface.ray]
     _add_gloss(caster, surface, rays, colour, shape, rng)
-    _haze(world_scene, hits.distance, rays, colour)
+    _haze(world_scene, hits.distance, colour)
     _smooth_edges(caster, edge, (object_index, normal, position, light), colour, intrinsics, world_from_camera)
     depth = np.where(hits.face >= 0, hits.distance, 0).astype(np.float32)
-    return View(
-        colour.reshape(*shape, 3),
-        depth.reshape(shape),
-        hits.face.reshape(shape),
-        hits.u.reshape(shape),
-        hits.v.reshape(shape),
-        object_index.reshape(shape),
-    )
+    maps = (depth, hits.face, hits.u, hits.v, object_index)
+    return View(colour.reshape(*shape, 3), *(values.reshape(shape) for values in maps))
 
 
-def read_surface(caster: Caster, hits: Hits, rays: np.ndarray, eye: np.ndarray, pixel: float) -> Surface:
+def read_surface(caster: Caster, hits: Hits, rays: np.ndarray, pixel: float) -> Surface:
     """Material and geometry at hits; `pixel` is the width of a pixel per metre of distance."""
     geometry = caster.geometry
     ray = np.flatnonzero(hits.face >= 0)
@@ -124,12 +105,8 @@ def read_surface(caster: Caster, hits: Hits, rays: np.ndarray, eye: np.ndarray, 
         density = np.sqrt(np.abs(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]) / np.maximum(area[textured], 1e-12))
         slant = np.abs(facing[textured]) / np.maximum(area[textured], 1e-12)
         width = hits.distance[ray[textured]] * np.float32(pixel) / np.sqrt(np.clip(slant, 0.05, 1))
-        rgba = sample(
-            geometry.world_scene.textures,
-            geometry.texture[material[textured]],
-            corners_at(uv, u[textured], v[textured]),
-            width * density,
-        )
+        at = corners_at(uv, u[textured], v[textured])
+        rgba = sample(geometry.world_scene.textures, geometry.texture[material[textured]], at, width * density)
         albedo[textured] = rgba[:, :3] * rgba[:, :3]
     return Surface(ray, corners_at(corners, u, v), normal, albedo, material, geometry.object_index[face])
 
@@ -146,10 +123,10 @@ def _light(
     direct = _filter(direct.reshape(height, width, 3), normal, position, valid, radius=2)
     half = [np.ascontiguousarray(a[::2, ::2]) for a in (normal, position, valid)]
     indirect = _filter(_indirect(caster, half[0], half[1], half[2][..., 0] > 0, rng), *half, radius=4)
-    direct += cv2.resize(indirect, (width, height), interpolation=cv2.INTER_LINEAR)
+    coarse = cv2.resize(indirect, (width, height), interpolation=cv2.INTER_LINEAR)
+    direct += coarse
     near = np.nonzero(cv2.dilate(edge.astype(np.uint8), np.ones((3, 3), np.uint8)))
-    coarse = cv2.resize(indirect, (width, height), interpolation=cv2.INTER_LINEAR)[near]
-    direct[near] += _upsample(indirect, half, normal, position, near) - coarse
+    direct[near] += _upsample(indirect, half, normal, position, near) - coarse[near]
     return np.maximum(direct, 0).reshape(-1, 3)
 
 
@@ -162,17 +139,13 @@ def _indirect(
     start_normal = normal[valid]
     directions = cosine_directions(start_normal, random)
     start = position[valid] + start_normal * LIFT_M
-    light = radiance(caster, start, directions, rng.random((len(start), 3)).astype(np.float32))
     result = np.zeros((height, width, 3), np.float32)
-    result[valid] = light
+    result[valid] = radiance(caster, start, directions, rng.random((len(start), 3)).astype(np.float32))
     return result
 
 
 def _filter(values: np.ndarray, normal: np.ndarray, position: np.ndarray, valid: np.ndarray, radius: int) -> np.ndarray:
-    """Average over neighbours on the same surface, first along rows, then along columns.
-
-    The outermost neighbours have half the weight, so that with an even radius all directions of the 4x4 patterns weigh the same.
-    """
+    """Average over neighbours on the same surface, along rows, then columns; the outermost have half the weight."""
     depth_scale = 1 / np.maximum(dot(np.abs(position), np.ones(3, np.float32))[..., None] * 0.004 + 0.02, 1e-6)
     for axis in (0, 1):
         total, weight = values * valid, valid.copy()
@@ -253,7 +226,7 @@ def _smooth_by_object(values: np.ndarray, ray: np.ndarray, object_index: np.ndar
     return result
 
 
-def _haze(world_scene: WorldScene, distance: np.ndarray, rays: np.ndarray, colour: np.ndarray) -> None:
+def _haze(world_scene: WorldScene, distance: np.ndarray, colour: np.ndarray) -> None:
     """Add haze between the camera and distant surfaces, in place."""
     if world_scene.haze <= 0:
         return
@@ -285,7 +258,7 @@ def _smooth_edges(
     finer_px = (np.stack([c + 0.5, r + 0.5], 1)[:, None] + EDGE_SAMPLES).reshape(-1, 2)
     rays = camera_rays(intrinsics, world_from_camera, finer_px)
     fine = caster.trace(np.broadcast_to(eye, rays.shape), rays)
-    seen = read_surface(caster, fine, rays, eye, 0.5 / intrinsics[0, 0])
+    seen = read_surface(caster, fine, rays, 0.5 / intrinsics[0, 0])
     result = sky_radiance(caster.geometry.world_scene.sky, rays)
     own, quadrant = np.divmod(seen.ray, len(EDGE_SAMPLES))
     best, score = rows[own], np.full(len(own), -np.inf, np.float32)
@@ -302,7 +275,7 @@ def _smooth_edges(
         better = fit > score
         best, score = np.where(better, other, best), np.where(better, fit, score)
     result[seen.ray] = seen.albedo * light[best]
-    _haze(caster.geometry.world_scene, fine.distance, rays, result)
+    _haze(caster.geometry.world_scene, fine.distance, result)
     colour[rows] = np.minimum(result, 4.0).reshape(len(rows), len(EDGE_SAMPLES), 3).mean(1)
 
 

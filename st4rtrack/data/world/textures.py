@@ -6,22 +6,16 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-LARGEST = 256
+LOG_LARGEST = 8
 
 
 @dataclass(frozen=True)
 class Textures:
-    """N textures of power-of-two sizes.
+    """N textures of power-of-two sizes."""
 
-    Attributes:
-        texels: [all texels] int32, four bytes RGBA each; the levels of a texture are contiguous, finest first.
-        start: [N] int64 index of the first texel.
-        log_size: [N, 2] int32 base-2 logarithm of width and height.
-    """
-
-    texels: np.ndarray
-    start: np.ndarray
-    log_size: np.ndarray
+    texels: np.ndarray  # [all texels] int32, four bytes RGBA each; the levels of a texture are contiguous, finest first
+    start: np.ndarray  # [N] int64 index of the first texel
+    log_size: np.ndarray  # [N, 2] int32 base-2 logarithm of width and height
 
     def texels_of(self, number: int) -> np.ndarray:
         """Texels of all levels of one texture."""
@@ -29,17 +23,13 @@ class Textures:
         return self.texels[self.start[number] : stop]
 
 
-def _power_of_two(side: int, largest: int) -> int:
-    return int(min(largest, 1 << max(0, round(np.log2(max(side, 1))))))
-
-
-def pyramid(image: np.ndarray, largest: int = LARGEST) -> tuple[np.ndarray, tuple[int, int]]:
+def pyramid(image: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
     """Texels of all levels, and log2 of width and height, of an image [H, W, 3 or 4] uint8 RGB(A)."""
     if image.shape[2] == 3:
         image = np.dstack([image, np.full(image.shape[:2], 255, np.uint8)])
-    width, height = (_power_of_two(side, largest) for side in (image.shape[1], image.shape[0]))
-    level = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    logs, parts = (int(np.log2(width)), int(np.log2(height))), []
+    width, height = (min(max(round(np.log2(side)), 0), LOG_LARGEST) for side in (image.shape[1], image.shape[0]))
+    logs, parts = (width, height), []
+    level = cv2.resize(image, (1 << width, 1 << height), interpolation=cv2.INTER_AREA)
     while True:
         parts.append(np.ascontiguousarray(level).reshape(-1, 4).view(np.int32).ravel())
         if level.shape[0] == 1 and level.shape[1] == 1:
@@ -71,15 +61,12 @@ for _w in range(12):
 
 
 def sample(textures: Textures, number: np.ndarray, uv: np.ndarray, footprint: np.ndarray) -> np.ndarray:
-    """Look up textures bilinearly at the nearest mip level.
+    """Look up textures bilinearly at the nearest mip level: [P, 4] float32 RGBA in [0, 1], as stored (display values).
 
     Args:
-        textures: texture store.
         number: [P] texture of each pixel.
         uv: [P, 2], one tile per unit, v up as in OBJ files.
         footprint: [P] width of a pixel in tiles.
-    Returns:
-        [P, 4] float32 RGBA in [0, 1], as stored (display values).
     """
     wide, high = textures.log_size[number, 0], textures.log_size[number, 1]
     top = np.maximum(wide, high)

@@ -1,4 +1,4 @@
-"""Render the demo clip of the package from CC0 assets alone: `python -m st4rtrack.data.world.demo OUT.mp4`."""
+"""Render the demo clip of the package from CC0 assets alone: `python performance/world_demo.py OUT.mp4`."""
 
 import sys
 from dataclasses import replace
@@ -12,7 +12,6 @@ from st4rtrack.data.world.camera_path import find_camera_path
 from st4rtrack.data.world.cast import Caster, Geometry
 from st4rtrack.data.world.clips import render_clip
 from st4rtrack.data.world.frames import scene_rng
-from st4rtrack.data.world.layout import Layout
 from st4rtrack.data.world.scenes import make_scene
 from st4rtrack.io.video import write_video
 
@@ -32,10 +31,8 @@ def write_demo_clip(path: Path) -> None:
     rng = scene_rng(SEED, "train", 0)
     geometry = Geometry(make_scene(free, "train", rng, "room"))
     times_s = START_S + np.arange(FRAMES) / RATE
-    layout = geometry.world_scene.notes["layout"]
-    assert isinstance(layout, Layout)
     ends = [(float(t), Caster(geometry, float(t))) for t in times_s[[0, -1]]]
-    camera_path = find_camera_path(ends, layout, rng, "orbit")
+    camera_path = find_camera_path(ends, rng, "orbit")
     clip = render_clip(geometry.world_scene, camera_path, times_s, SIZE, rng, CameraEffects(noise=0.01), geometry)
     write_video(path, iter(clip.rgb), fps=RATE)
 

@@ -1,4 +1,4 @@
-"""Contact sheets of the rendered world, next to photographs: `python -m st4rtrack.data.world.sheet OUT.jpg`."""
+"""Contact sheets of the rendered world, next to photographs: `python performance/world_sheet.py OUT.jpg`."""
 
 import argparse
 from pathlib import Path
@@ -50,8 +50,8 @@ def draw_sheet(rows: int, seed: int, split: str, size: tuple[int, int], pictures
     if clips:
         shown = []
         for k in range(rows):
-            clip = WorldClips(COLUMNS, size, seed, split, pictures=pictures).world_clip(k)
-            shown += [Frame(*row) for row in zip(clip.rgb, clip.depth, clip.intrinsics[:, 0, 0].tolist(), clip.moving)]
+            clip = WorldClips(COLUMNS, size, seed, split, pictures=pictures).clip(k)
+            shown += [Frame(*row) for row in zip(clip.rgb, clip.depth, clip.intrinsics[:, 0, 0].tolist(), clip.dynamic)]
     else:
         source = frames(seed, split, size, pictures=pictures, views=1)
         shown = [next(source) for _ in range(rows * COLUMNS)]
