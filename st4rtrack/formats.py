@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from st4rtrack.io.files import remove_leftovers, unfinished_name
-from st4rtrack.io.formats.extras import require
+from st4rtrack.io.formats.common import require
 from st4rtrack.io.formats.frames import every_nth, frame_range, of_anchor
 from st4rtrack.scene import Scene
 from st4rtrack.types import UserError
@@ -80,7 +80,7 @@ FORMATS: dict[str, Format] = {
     "splat": Format(
         ("_splat.ply", ".ply"),
         "Static part as 3D Gaussians for splat viewers and trainers.",
-        "st4rtrack.io.formats.splat:write_splat",
+        "st4rtrack.io.formats.ply:write_splat",
         tracks=False,
     ),
     "glb": Format(
@@ -92,7 +92,7 @@ FORMATS: dict[str, Format] = {
     "colmap": Format(
         ("_colmap",),
         "Images, cameras and points as a binary COLMAP model.",
-        "st4rtrack.io.formats.colmap:write_colmap",
+        "st4rtrack.io.formats.posed_images:write_colmap",
         folder=True,
         own_files=_COLMAP_FILES,
         tracks=False,
@@ -101,7 +101,7 @@ FORMATS: dict[str, Format] = {
     "colmap-text": Format(
         ("_colmap_text",),
         "Images, cameras and points as a COLMAP model in text.",
-        "st4rtrack.io.formats.colmap:write_colmap_text",
+        "st4rtrack.io.formats.posed_images:write_colmap_text",
         folder=True,
         own_files=_COLMAP_FILES,
         tracks=False,
@@ -114,11 +114,13 @@ FORMATS: dict[str, Format] = {
         folder=True,
         own_files=_BLENDER_FILES,
     ),
-    "chan": Format((".chan",), "Camera for Nuke, Houdini and Blender.", "st4rtrack.io.formats.chan:write_chan", tracks=False),
+    "chan": Format(
+        (".chan",), "Camera for Nuke, Houdini and Blender.", "st4rtrack.io.formats.camera_paths:write_chan", tracks=False
+    ),
     "exr": Format(
         ("_exr",),
         "Depth and mask of dynamic pixels as OpenEXR images.",
-        "st4rtrack.io.formats.exr:write_exr",
+        "st4rtrack.io.formats.depth_images:write_exr",
         folder=True,
         own_files=("frame_*.exr",),
         tracks=False,
@@ -127,27 +129,29 @@ FORMATS: dict[str, Format] = {
     "png": Format(
         ("_png",),
         "Depth as 16-bit PNG and masks of dynamic pixels.",
-        "st4rtrack.io.formats.png:write_png",
+        "st4rtrack.io.formats.depth_images:write_png",
         folder=True,
         own_files=("*/frame_*.png", "depth.json"),
         tracks=False,
     ),
-    "csv": Format((".csv",), "2D tracks as a table.", "st4rtrack.io.formats.tracks_2d:write_csv"),
+    "csv": Format((".csv",), "2D tracks as a table.", "st4rtrack.io.formats.tracks:write_csv"),
     "after-effects": Format(
         ("_after_effects",),
         "2D tracks as keyframes to paste into After Effects.",
-        "st4rtrack.io.formats.tracks_2d:write_after_effects",
+        "st4rtrack.io.formats.tracks:write_after_effects",
         folder=True,
         own_files=("track_*.txt",),
     ),
-    "nuke": Format((".nk",), "2D tracks as a Tracker node of Nuke.", "st4rtrack.io.formats.tracks_2d:write_nuke"),
-    "3de": Format(("_3de.txt",), "2D tracks as the text of 3DEqualizer.", "st4rtrack.io.formats.tracks_2d:write_3de"),
-    "tum": Format((".txt",), "Camera trajectory in the format of TUM RGB-D.", "st4rtrack.io.formats.tum:write_tum", tracks=False),
+    "nuke": Format((".nk",), "2D tracks as a Tracker node of Nuke.", "st4rtrack.io.formats.tracks:write_nuke"),
+    "3de": Format(("_3de.txt",), "2D tracks as the text of 3DEqualizer.", "st4rtrack.io.formats.tracks:write_3de"),
+    "tum": Format(
+        (".txt",), "Camera trajectory in the format of TUM RGB-D.", "st4rtrack.io.formats.camera_paths:write_tum", tracks=False
+    ),
     "transforms": Format(
         # not .json as default: scene folders contain a scene.json
         ("_transforms.json", ".json"),
         "Images, cameras and points for nerfstudio.",
-        "st4rtrack.io.formats.transforms:write_transforms",
+        "st4rtrack.io.formats.posed_images:write_transforms",
         companion="_files",
         own_files=_NERFSTUDIO_FILES,
         tracks=False,
@@ -155,12 +159,12 @@ FORMATS: dict[str, Format] = {
     "shape-of-motion": Format(
         ("_shape_of_motion",),
         "Images, masks, depth, cameras and 2D tracks as Shape of Motion reads them.",
-        "st4rtrack.io.formats.shape_of_motion:write_shape_of_motion",
+        "st4rtrack.io.formats.posed_images:write_shape_of_motion",
         folder=True,
         own_files=("*/video/frame_*", "droid_recon/video.npy"),
     ),
     "tapvid3d": Format(
-        (".npz",), "Tracks, visibility and cameras as in TAPVid-3D.", "st4rtrack.io.formats.tapvid3d:write_tapvid3d"
+        (".npz",), "Tracks, visibility and cameras as in TAPVid-3D.", "st4rtrack.io.formats.tracks:write_tapvid3d"
     ),
     "usd": Format(
         (".usdc", ".usda"),

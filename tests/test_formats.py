@@ -15,7 +15,7 @@ import pytest
 from st4rtrack import formats
 from st4rtrack.cli.main import main
 from st4rtrack.formats import FORMATS, Format, export, options_of
-from st4rtrack.io.formats.units import METRES, NOT_METRES, lengths
+from st4rtrack.io.formats.common import METRES, NOT_METRES, lengths
 from st4rtrack.io.scene import load_scene, save_scene
 from st4rtrack.io.video import open_video
 from st4rtrack.pipeline.reconstruct import reconstruct

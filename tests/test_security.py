@@ -12,8 +12,7 @@ import pytest
 import torch
 
 import st4rtrack
-from st4rtrack.batch.jobs import Job
-from st4rtrack.batch.outcome import Outcome, write_batch_json
+from st4rtrack.batch.jobs import Job, Outcome, write_batch_json
 from st4rtrack.io.scene import SceneHeader
 from st4rtrack.io.scene.description import write_json
 from st4rtrack.io.video import write_video

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from st4rtrack.adapt.result import Adaptation
-from st4rtrack.render.adaptation import Plot, write_adaptation
-from st4rtrack.render.curves import BLUE, Curve
+from st4rtrack.render.adaptation import BLUE, Curve, Plot, write_adaptation
 from st4rtrack.render.draw import ACCENT, GREY
 from st4rtrack.scene import Scene
 

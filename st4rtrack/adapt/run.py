@@ -19,7 +19,7 @@ from st4rtrack.adapt.result import Adaptation
 from st4rtrack.adapt.scenes import OutputPaths, Scenes, is_monocular
 from st4rtrack.adapt.state import Learning
 from st4rtrack.adapt.teachers import DepthTeacher, FusedTeacher, TrackTeacher, open_teachers
-from st4rtrack.io.known.pixels import SourceSize
+from st4rtrack.io.known.matching import SourceSize
 from st4rtrack.io.lock import locked
 from st4rtrack.io.video import open_video
 from st4rtrack.losses.adaptation import MONOCULAR, NAMED, AdaptationLoss

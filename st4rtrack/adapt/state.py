@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from st4rtrack.io.files import whole_file
-from st4rtrack.io.json_text import differences
+from st4rtrack.io.text import differences
 from st4rtrack.types import UserError
 
 VERSION = 2

@@ -9,10 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from st4rtrack.batch.jobs import Job
-from st4rtrack.batch.local import CORES_PER_WORKER, KILLED
-from st4rtrack.batch.outcome import Outcome
-from st4rtrack.batch.worker import BatchOptions, Worker
+from st4rtrack.batch.jobs import Job, Outcome
+from st4rtrack.batch.worker import CORES_PER_WORKER, KILLED, BatchOptions, Worker
 from st4rtrack.io.installation import install_extra
 from st4rtrack.types import UserError
 

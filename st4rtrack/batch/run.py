@@ -10,12 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from st4rtrack.batch.jobs import Job, find_jobs
-from st4rtrack.batch.outcome import Outcome, Status, write_batch_json
+from st4rtrack.batch.jobs import Job, Outcome, Status, find_jobs, write_batch_json
 from st4rtrack.batch.worker import BatchOptions
 from st4rtrack.io.lock import locked
+from st4rtrack.io.scene.arrays import JOURNAL, JOURNAL_RECORD
 from st4rtrack.io.scene.description import read_json
-from st4rtrack.io.scene.journal import JOURNAL, JOURNAL_RECORD
 from st4rtrack.types import UserError
 
 logger = logging.getLogger(__name__)
@@ -81,7 +80,7 @@ def _workers(
     options: BatchOptions, device: str, workers: int | None, ray: str | None, videos: int
 ) -> Iterator[Sequence[AnyWorker]]:
     if ray is None:
-        from st4rtrack.batch.local import local_workers
+        from st4rtrack.batch.worker import local_workers
 
         yield local_workers(options, device=device, workers=workers, videos=videos)
         return

@@ -119,7 +119,7 @@ def _require_same(output: Path, options: dict[str, Any]) -> None:
     import json
 
     from st4rtrack.io.files import write_whole
-    from st4rtrack.io.json_text import differences
+    from st4rtrack.io.text import differences
     from st4rtrack.types import UserError
 
     path = output / OPTIONS

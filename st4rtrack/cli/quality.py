@@ -16,7 +16,7 @@ def print_quality(scene: "Scene") -> bool:
         Whether the scene is reliable; False without a quality report.
     """
     from st4rtrack.cli.reporter import answer, reporter, say
-    from st4rtrack.io.scene.quality import quality_to_json
+    from st4rtrack.io.scene.description import quality_to_json
 
     report = scene.quality
     if report is None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from st4rtrack.io.redaction import redacted
+from st4rtrack.io.text import redacted
 
 Mode = Literal["plain", "quiet", "json"]
 PROGRESS_EVERY_S = 0.2

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from st4rtrack.geometry.transforms import transform_maps
+from st4rtrack.io.formats.common import lengths
 from st4rtrack.io.formats.content import PointCloud, accumulated
 from st4rtrack.io.formats.ply import write_cloud
-from st4rtrack.io.formats.units import lengths
 from st4rtrack.io.scene import load_scene, save_scene
 from st4rtrack.scene import Scene
 from st4rtrack.types import Array, Pointmap, UserError

@@ -193,8 +193,11 @@ def _open_npz(path: Path, source: str, rate: float) -> Video:
 
 
 def _open_zarr(path: Path, source: str, rate: float) -> Video:
-    from st4rtrack.io.lazy import LazyArray  # zarr is slow to import and rarely needed here
-    from st4rtrack.io.store import open_store, stored_array
+    from st4rtrack.io.lazy import (
+        LazyArray,  # zarr is slow to import and rarely needed here
+        open_store,
+        stored_array,
+    )
 
     try:
         group = open_store(path)

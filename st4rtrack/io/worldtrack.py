@@ -18,8 +18,7 @@ from st4rtrack.geometry.camera import project
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.io import images
 from st4rtrack.io.files import whole_file
-from st4rtrack.io.npz import npz_keys, read_npz
-from st4rtrack.io.npz_rows import npz_shape
+from st4rtrack.io.npz import npz_keys, npz_shape, read_npz
 from st4rtrack.io.video import open_video
 from st4rtrack.types import UserError, Video
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from st4rtrack.io.files import whole_file
-from st4rtrack.io.formats.extras import need
+from st4rtrack.io.formats.common import need
 from st4rtrack.render.draw import GREY, INK, RECONSTRUCTION, TRACKING, Colour, fit_image
 from st4rtrack.render.panels import PanelRenderer
 from st4rtrack.render.sample import choose_frames

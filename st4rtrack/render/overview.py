@@ -13,11 +13,13 @@ from st4rtrack.render.draw import (
     INK,
     PAGE,
     TIME_MAP,
+    model_name,
     number,
     put_text,
     text_width,
+    video_name,
 )
-from st4rtrack.render.names import model_name, video_name
+from st4rtrack.render.panels import reconstruction_panel, tracks_panel
 from st4rtrack.render.rows import (
     Layout,
     bar_legend,
@@ -38,7 +40,6 @@ from st4rtrack.render.sample import (
     read_frames,
     read_tracks,
 )
-from st4rtrack.render.views import reconstruction_panel, tracks_panel
 from st4rtrack.scene import Scene
 from st4rtrack.types import UserError
 

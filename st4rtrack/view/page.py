@@ -19,9 +19,8 @@ import numpy as np
 from st4rtrack import __version__
 from st4rtrack.geometry.vectors import all_components, all_finite
 from st4rtrack.io.files import whole_file
-from st4rtrack.io.formats.units import lengths
-from st4rtrack.render.draw import TIME_MAP, map_colours
-from st4rtrack.render.names import model_name, printable, video_name
+from st4rtrack.io.formats.common import lengths
+from st4rtrack.render.draw import TIME_MAP, map_colours, model_name, printable, video_name
 from st4rtrack.render.rows import identity_colours
 from st4rtrack.scene import Scene
 from st4rtrack.types import UserError

@@ -7,8 +7,7 @@ import numpy as np
 
 from st4rtrack.render.draw import TIME_MAP, Colour, map_colours, rgb_tuple
 from st4rtrack.view.layers import ColouredPoints, SceneLayers, Settings
-from st4rtrack.view.picking import PointPath
-from st4rtrack.view.placement import Placement, picture_half_size
+from st4rtrack.view.placement import Placement, PointPath, picture_half_size
 from st4rtrack.view.sampling import FRUSTUM_SHARE
 
 if TYPE_CHECKING:

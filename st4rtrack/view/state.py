@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from st4rtrack.view.layers import SceneLayers, Settings
-from st4rtrack.view.picking import PointPath, Ray, pixel_on_picture, pixel_on_points
-from st4rtrack.view.placement import picture_half_size, place
+from st4rtrack.view.placement import PointPath, Ray, picture_half_size, pixel_on_picture, pixel_on_points, place
 
 ALL = "side by side"
 MOST_PICKED = 6

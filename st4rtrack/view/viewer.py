@@ -15,8 +15,7 @@ from st4rtrack.scene import Scene
 from st4rtrack.types import UserError
 from st4rtrack.view.layers import SceneLayers
 from st4rtrack.view.panel import PICK_HINT, Panel
-from st4rtrack.view.picking import read_path
-from st4rtrack.view.placement import camera_view
+from st4rtrack.view.placement import camera_view, read_path
 from st4rtrack.view.sampling import FRUSTUM_SHARE, StartView
 from st4rtrack.view.server import is_loopback, start_server, stop_server
 from st4rtrack.view.stage import Stage

@@ -11,7 +11,7 @@ import pytest
 import st4rtrack
 from st4rtrack.data.world.people import bake_bodies
 from st4rtrack.doctor.packages import PURPOSES
-from st4rtrack.io.formats.extras import EXTRAS
+from st4rtrack.io.formats.common import EXTRAS
 from st4rtrack.io.scene import save_scene
 from st4rtrack.types import UserError
 from tests.conftest import Run

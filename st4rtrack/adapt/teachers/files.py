@@ -8,7 +8,7 @@ import numpy as np
 
 from st4rtrack.adapt.priors import TeacherTracks
 from st4rtrack.adapt.teachers.teacher import require_frames
-from st4rtrack.io.known.pixels import SourceSize, network_from_file
+from st4rtrack.io.known.matching import SourceSize, network_from_file
 from st4rtrack.io.npz import read_npz
 from st4rtrack.types import UserError
 

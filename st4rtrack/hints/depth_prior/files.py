@@ -6,7 +6,7 @@ import numpy as np
 
 from st4rtrack.hints.depth_prior.prior import Kind, PriorDepth, digest
 from st4rtrack.io.known.maps import DEPTH_ARRAYS, DEPTH_SUFFIXES, frame_files, open_depth
-from st4rtrack.io.known.pixels import SourceSize
+from st4rtrack.io.known.matching import SourceSize
 from st4rtrack.io.npz import npz_keys
 from st4rtrack.timing import timed
 from st4rtrack.types import PixelMap, Video

@@ -5,7 +5,7 @@ from pathlib import Path
 from st4rtrack.hints.depth_prior.files import FilePrior
 from st4rtrack.hints.depth_prior.prior import DepthPrior, Kind
 from st4rtrack.io.files import expanded
-from st4rtrack.io.known.pixels import SourceSize
+from st4rtrack.io.known.matching import SourceSize
 from st4rtrack.types import UserError, Video
 
 SOURCES = "builtin, none, a hub id or folder of a depth model of transformers, moge:FILE, or a file or folder of depth maps"

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from st4rtrack.io.formats import blender_script
-from st4rtrack.io.formats.cameras import camera_frames, image_intrinsics, world_from_cameras
+from st4rtrack.io.formats.common import METRES, camera_frames, image_intrinsics, lengths, world_from_cameras
 from st4rtrack.io.formats.content import (
     DROP_LEAST_SURE,
     AnchorPixels,
@@ -31,8 +31,7 @@ from st4rtrack.io.formats.content import (
 )
 from st4rtrack.io.formats.frames import at_constant_rate
 from st4rtrack.io.formats.images import SceneImages, scene_images
-from st4rtrack.io.formats.tracks_2d import tracks_2d
-from st4rtrack.io.formats.units import METRES, lengths
+from st4rtrack.io.formats.tracks import tracks_2d
 from st4rtrack.io.images import encode_jpeg
 from st4rtrack.scene import Scene
 

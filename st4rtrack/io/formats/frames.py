@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from st4rtrack.io.formats.cameras import time_codes
+from st4rtrack.io.formats.common import time_codes
 from st4rtrack.io.video import frame_position
 from st4rtrack.scene import Scene
 from st4rtrack.types import Array, Cameras, Pointmap, TrackingOverTime, UserError

@@ -10,11 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from st4rtrack.io.formats.cameras import image_intrinsics, world_from_cameras
+from st4rtrack.io.formats.common import image_intrinsics, lengths, need, utf8_path, world_from_cameras
 from st4rtrack.io.formats.content import DROP_LEAST_SURE, choose_pixels, follow, read_cloud, track_colours
-from st4rtrack.io.formats.extras import need, utf8_path
 from st4rtrack.io.formats.images import scene_images
-from st4rtrack.io.formats.units import lengths
 from st4rtrack.io.images import encode_jpeg
 from st4rtrack.scene import Scene
 

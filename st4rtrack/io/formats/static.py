@@ -17,7 +17,7 @@ from st4rtrack.geometry.camera import project_world, unproject
 from st4rtrack.geometry.sampling import covered_pixels, inside_image, nearest_pixel, sample_map
 from st4rtrack.geometry.transforms import transform_points
 from st4rtrack.geometry.vectors import length
-from st4rtrack.io.formats.cameras import camera_frames, world_from_cameras
+from st4rtrack.io.formats.common import camera_frames, world_from_cameras
 from st4rtrack.io.formats.content import depth_map, dynamic_masks, has_dynamic_masks
 from st4rtrack.scene import Scene
 

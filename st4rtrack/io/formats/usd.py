@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from st4rtrack.io.formats.cameras import (
+from st4rtrack.io.formats.common import (
     image_intrinsics,
+    lengths,
+    need,
     opengl_from_opencv_points,
     opengl_poses,
     time_codes,
+    utf8_path,
     world_from_cameras,
 )
 from st4rtrack.io.formats.content import (
@@ -27,8 +30,6 @@ from st4rtrack.io.formats.content import (
     track_colours,
     track_curves,
 )
-from st4rtrack.io.formats.extras import need, utf8_path
-from st4rtrack.io.formats.units import lengths
 from st4rtrack.scene import Scene
 
 _MAX_POSITIONS = 6_000_000

@@ -13,16 +13,12 @@ import numpy as np
 
 from st4rtrack.geometry.lens import LensModel
 from st4rtrack.geometry.transforms import invert_rigid, rigid
-from st4rtrack.io.formats.cameras import OPENCV_FROM_OPENGL
-from st4rtrack.io.formats.extras import need
-from st4rtrack.io.json_text import parse_json
-from st4rtrack.io.known.frames import rows_by_count, rows_by_name, rows_by_number, rows_by_time
+from st4rtrack.io.formats.common import OPENCV_FROM_OPENGL, need
 from st4rtrack.io.known.layouts import MAPANYTHING_SIDE, MONST3R_DEPTH, MONST3R_INTRINSICS, MONST3R_POSES, layout_of
+from st4rtrack.io.known.matching import PATCH_PX, rows_by_count, rows_by_name, rows_by_number, rows_by_time
 from st4rtrack.io.known.matrices import require_cameras, require_intrinsics, rotation_from_file
-from st4rtrack.io.known.pixels import PATCH_PX
-from st4rtrack.io.npy import read_npy
-from st4rtrack.io.npz import npz_keys, read_npz
-from st4rtrack.io.npz_rows import npz_shape
+from st4rtrack.io.npz import npz_keys, npz_shape, read_npy, read_npz
+from st4rtrack.io.text import parse_json
 from st4rtrack.types import UserError, Video
 
 logger = logging.getLogger(__name__)

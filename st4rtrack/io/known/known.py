@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from st4rtrack.geometry.transforms import invert_rigid
+from st4rtrack.io.known.calibration import intrinsics_of_cameras, read_intrinsics
 from st4rtrack.io.known.cameras import CameraFile, read_cameras
-from st4rtrack.io.known.frames import described
-from st4rtrack.io.known.intrinsics import intrinsics_of_cameras, read_intrinsics
 from st4rtrack.io.known.maps import open_depth, open_mask
+from st4rtrack.io.known.matching import SourceSize, described
 from st4rtrack.io.known.matrices import require_cameras
-from st4rtrack.io.known.pixels import SourceSize
 from st4rtrack.options import KnownGeometry
 from st4rtrack.types import KnownVideo, PixelMap, UserError, Video
 

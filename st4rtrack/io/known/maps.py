@@ -12,12 +12,9 @@ import numpy as np
 
 from st4rtrack.io.images import IMAGE_SUFFIXES, decode_stored
 from st4rtrack.io.installation import install_extra
-from st4rtrack.io.known.frames import described, rows_by_count
 from st4rtrack.io.known.layouts import LAYOUTS, MONST3R_DEPTH, MONST3R_POSES, layout_of
-from st4rtrack.io.known.pixels import SourceSize, at_network_size
-from st4rtrack.io.npy import read_npy
-from st4rtrack.io.npz import npz_keys, read_npz
-from st4rtrack.io.npz_rows import npz_shape, read_npz_rows
+from st4rtrack.io.known.matching import SourceSize, at_network_size, described, rows_by_count
+from st4rtrack.io.npz import npz_keys, npz_shape, read_npy, read_npz, read_npz_rows
 from st4rtrack.types import UserError, Video
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from st4rtrack.hints.depth_prior import DepthPrior, open_depth_prior
-from st4rtrack.io.known.pixels import SourceSize
+from st4rtrack.io.known.matching import SourceSize
 from st4rtrack.io.video import open_video
 from st4rtrack.model import checkpoint
 from st4rtrack.model.checkpoint import save_model

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from st4rtrack.io.scene.options import option_differences
+from st4rtrack.io.scene.description import option_differences
 
 SCENE: dict[str, Any] = {
     "format": "st4rtrack scene",

@@ -1,14 +1,78 @@
-"""Camera conversions for exports: solved frames, intrinsics in source pixels, OpenGL axes.
+"""What export formats share: the unit of lengths, optional packages, and camera conventions."""
 
-OpenGL, glTF, USD and nerfstudio cameras look along -z with y up; the cameras of a scene (OpenCV) along +z with y down.
-"""
-
+import importlib
+import importlib.util
 import logging
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
+from st4rtrack.io.installation import install_extra, pip_install
 from st4rtrack.scene import Scene
 from st4rtrack.types import PixelMap, UserError
+
+NOT_METRES = "lengths are in world units, not metres (unless --metres-per-unit or --known-distance is given to st4rtrack run)"
+METRES = "lengths are in metres (scale provided by the user)"
+
+
+def lengths(info: dict[str, Any]) -> str:
+    """Sentence with the unit of lengths of a scene, from its `Scene.info`."""
+    known = info.get("known")
+    scaled = isinstance(known, dict) and any(known.get(name) is not None for name in ("metres_per_unit", "known_distance"))
+    return METRES if scaled else NOT_METRES
+
+
+EXTRAS = {"trimesh": "glb", "usd-core": "usd", "rerun-sdk": "rerun", "matplotlib": "figure", "OpenEXR": "exr"}
+"""Extra of st4rtrack that installs each optional package of an export format."""
+
+
+def need(module: str, format: str, package: str | None = None) -> ModuleType:
+    """Import an optional module.
+
+    Args:
+        module: dotted name of the module.
+        format: name of the export format that needs it, for messages.
+        package: name of the package on the index; default that of the module.
+    Raises:
+        UserError: the module is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise _missing(package or module, format) from error
+
+
+def require(module: str, format: str, package: str | None = None) -> None:
+    """Check that an optional module is installed, without the time of an import (arguments and errors as in `need`)."""
+    if importlib.util.find_spec(module) is None:
+        raise _missing(package or module, format)
+
+
+def _missing(package: str, format: str) -> UserError:
+    command = install_extra(EXTRAS[package]) if package in EXTRAS else pip_install(package)
+    return UserError(f"the format {format} needs {package}; install it with: {command}")
+
+
+@contextmanager
+def utf8_path(path: str | Path) -> Iterator[Path]:
+    """UTF-8 path for libraries that need one: `path`, or a temporary file that is moved to `path` at the end."""
+    path = Path(path)
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory() as folder:
+            temporary = Path(folder) / f"scene{path.suffix}"
+            yield temporary
+            shutil.move(temporary, path)
+    else:
+        yield path
+
 
 logger = logging.getLogger(__name__)
 

@@ -1,18 +1,34 @@
-"""Camera export as a `.chan` file, which Nuke, Houdini and Blender read: `frame tx ty tz rx ry rz vfov` per line.
-
-Y is up and the camera looks along -z. Angles are degrees; the rotation order is ZXY, Nuke's default: the camera turns about z
-first, then x, then y. `vfov` is the vertical field of view. Unsolved frames are left out, and the tool interpolates between
-its neighbours.
-"""
+"""Camera trajectories as text: TUM, and `.chan` of Nuke, Houdini and Blender."""
 
 import logging
 from pathlib import Path
 
 import numpy as np
 
-from st4rtrack.io.formats.cameras import camera_frames, image_intrinsics, opengl_poses, world_from_cameras
+from st4rtrack.geometry.transforms import quaternion_from_rotation
+from st4rtrack.io.formats.common import camera_frames, image_intrinsics, lengths, opengl_poses, world_from_cameras
 from st4rtrack.io.formats.frames import at_constant_rate
 from st4rtrack.scene import Scene
+
+
+def write_tum(scene: Scene, path: str | Path) -> None:
+    """Write one line per solved frame.
+
+    Args:
+        scene: in memory or on disk.
+        path: path of the text file; replaced if it exists.
+    Raises:
+        UserError: the scene has no cameras.
+    """
+    frames = camera_frames(scene)
+    world_from_camera = world_from_cameras(scene)[frames]
+    xyzw = quaternion_from_rotation(world_from_camera[:, :3, :3])[:, (1, 2, 3, 0)]
+    rows = np.column_stack([np.asarray(scene.time_s)[frames], world_from_camera[:, :3, 3], xyzw])
+    with Path(path).open("w", encoding="ascii", newline="\n") as file:
+        file.write("# timestamp tx ty tz qx qy qz qw (world from camera; x right, y down, z forward)\n")
+        file.write(f"# {lengths(scene.info)}\n")
+        np.savetxt(file, rows, fmt=["%.9f"] + ["%.12g"] * 7)
+
 
 logger = logging.getLogger(__name__)
 

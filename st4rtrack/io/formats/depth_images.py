@@ -1,9 +1,4 @@
-"""PNG export: 16-bit depth and masks of dynamic pixels per frame, and `depth.json` with the scale of the depth.
-
-`depth/` has z-depth times `depth_per_unit`, 0 where unknown and 65535 for everything farther; `st4rtrack run --depth DIR
---depth-per-unit N` reads it. `mask/` is 255 for dynamic pixels, 0 for static ones. Images have the size of the source video.
-Unsolved frames are left out.
-"""
+"""Depth and masks of dynamic pixels as OpenEXR or PNG images."""
 
 import json
 from pathlib import Path
@@ -11,11 +6,40 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from st4rtrack.io.formats.common import lengths, need, utf8_path
 from st4rtrack.io.formats.content import depth_map, dynamic_masks, has_dynamic_masks, solved_numbers
 from st4rtrack.io.formats.frames import at_constant_rate
 from st4rtrack.io.formats.images import scene_images
-from st4rtrack.io.formats.units import lengths
 from st4rtrack.scene import Scene
+
+
+def write_exr(scene: Scene, folder: str | Path, *, first_frame: int = 1) -> None:
+    """Write `frame_000001.exr` and so on.
+
+    Args:
+        scene: in memory or on disk.
+        folder: existing folder; files of these names are replaced.
+        first_frame: Number of the first frame.
+    Raises:
+        UserError: all frames are unsolved, or OpenEXR is not installed.
+    """
+    openexr, images = need("OpenEXR", "exr"), scene_images(scene, distorted=True)
+    scene, _, rate = at_constant_rate(scene)
+    frames, masked = solved_numbers(scene), has_dynamic_masks(scene)
+    masks = dynamic_masks(scene, frames) if masked else (None for _ in frames)
+    for frame, mask in zip(frames.tolist(), masks, strict=True):
+        header = {
+            "type": openexr.scanlineimage,
+            "compression": openexr.ZIP_COMPRESSION,
+            "comments": f"{lengths(scene.info)}; {rate:.6g} frames per second",
+            "time_s": float(scene.time_s[frame]),
+        }
+        channels = {"Z": images.from_network(depth_map(scene, frame))}
+        if mask is not None:
+            channels["mask.a"] = images.from_network(mask.astype(np.float16))
+        with utf8_path(Path(folder) / f"frame_{first_frame + frame:06d}.exr") as file, openexr.File(header, channels) as image:
+            image.write(str(file))
+
 
 _FAR_SHARE = 0.995
 """Share of the depths of a frame that are below the largest value."""

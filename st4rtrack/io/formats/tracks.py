@@ -1,13 +1,7 @@
-"""2D tracks in pixels of the source video: CSV, keyframes for After Effects, a Tracker node for Nuke, and 3DEqualizer text.
-
-The tracks are those of a grid of anchor pixels, or of query points, projected by the cameras of the scene. Positions in unsolved
-frames and behind the camera are left out.
-
-After Effects: keyframe data as the program copies it to the clipboard. 3DEqualizer: the text of its 2D track exporter, which
-mmSolver also reads. Nuke: a script with a Tracker4 node, pasted or opened with File > Insert Comp Nodes.
-"""
+"""Tracks: TAPVid-3D, and 2D tracks for other tools."""
 
 import csv
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +10,50 @@ import numpy as np
 
 from st4rtrack.geometry.camera import project_world
 from st4rtrack.geometry.sampling import inside_image
-from st4rtrack.io.formats.cameras import camera_frames
+from st4rtrack.geometry.transforms import invert_rigid, transform_points
+from st4rtrack.io.formats.common import camera_frames, image_intrinsics, world_from_cameras
 from st4rtrack.io.formats.content import choose_pixels, follow
 from st4rtrack.io.formats.frames import at_constant_rate
+from st4rtrack.io.formats.images import scene_images
 from st4rtrack.io.queries import read_queries, tracks_of_queries
+from st4rtrack.io.worldtrack import encode_jpeg, write_worldtrack
 from st4rtrack.scene import Scene
+
+logger = logging.getLogger(__name__)
+
+
+def write_tapvid3d(scene: Scene, path: str | Path, *, max_tracks: int = 1024) -> None:
+    """Write the tracks of a grid of anchor pixels.
+
+    Args:
+        scene: in memory or on disk.
+        path: path of the `.npz`; replaced if it exists.
+        max_tracks: Maximum number of tracks.
+    Raises:
+        UserError: the scene has no cameras or no tracks.
+    """
+    camera_from_world = invert_rigid(world_from_cameras(scene, every_frame=True))
+    images = scene_images(scene)
+    intrinsics = image_intrinsics(scene, images.image_map)
+    anchor = intrinsics[scene.anchor_index]
+    if not np.allclose(intrinsics, anchor, rtol=1e-3):
+        logger.warning("the focal length changes in this scene, but this format stores only one: that of the anchor is used")
+    tracks, visibility = [], []
+    pixels = choose_pixels(scene, max_tracks)
+    query_px = images.image_map.source_from_network(pixels.centre_px)
+    for camera, (points, visible) in zip(camera_from_world, follow(scene, pixels)):
+        tracks.append(transform_points(camera, points.astype(np.float64)).astype(np.float32))
+        visibility.append(visible)
+    write_worldtrack(
+        Path(path),
+        images_jpeg=map(encode_jpeg, images.frames(range(len(scene)))),
+        fx_fy_cx_cy=anchor[[0, 1, 0, 1], [0, 1, 2, 2]],
+        camera_from_world=camera_from_world,
+        visibility=np.stack(visibility),
+        tracks_camera=np.stack(tracks),
+        queries_xyt=np.column_stack([query_px, np.full(len(pixels), scene.anchor_index)]),
+    )
+
 
 _TRACKER_COLUMNS = """5 1 20 enable e|3 1 75 name name|2 1 58 track_x|2 1 58 track_y|2 1 63 offset_x|2 1 63 offset_y|4 1 27 T|4 1 27 R
 4 1 27 S|2 0 45 error|1 1 0 error_min|1 1 0 error_max|1 1 0 pattern_x|1 1 0 pattern_y|1 1 0 pattern_r|1 1 0 pattern_t
