@@ -115,31 +115,19 @@ State = Literal["made", "already there", "failed", "not finished"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """Outcome of one video.
+    """Outcome of one video."""
 
-    Attributes:
-        name, video, folder: see `Job`.
-        state: "made": by this call; "already there": by an earlier call; "failed"; "not finished": the batch was stopped.
-        seconds: duration, including opening the video and writing the scene.
-        frames: number of frames of the scene; 0 without a scene.
-        frames_made: number of frames made in this call, by the last process of the video.
-        reason: cause of the failure, in a sentence.
-        traceback: traceback of an internal error.
-        notes: warnings of the library.
-        quality: quality report of the scene; `None` without a scene or if it is of an earlier version.
-    """
-
-    name: str
+    name: str  # name, video, folder: see `Job`
     video: str
     folder: str
-    state: State
-    seconds: float = 0.0
-    frames: int = 0
-    frames_made: int = 0
-    reason: str | None = None
-    traceback: str | None = None
-    notes: list[str] = field(default_factory=list)
-    quality: QualityReport | None = None
+    state: State  # "made": by this call; "already there": by an earlier call; "failed"; "not finished": the batch was stopped
+    seconds: float = 0.0  # duration, including opening the video and writing the scene
+    frames: int = 0  # number of frames of the scene; 0 without a scene
+    frames_made: int = 0  # number of frames made in this call, by the last process of the video
+    reason: str | None = None  # cause of the failure, in a sentence
+    traceback: str | None = None  # traceback of an internal error
+    notes: list[str] = field(default_factory=list)  # warnings of the library
+    quality: QualityReport | None = None  # quality report of the scene; `None` without a scene or if it is of an earlier version
 
     @classmethod
     def of(cls, job: Job, state: State, **values: Any) -> "Outcome":
@@ -149,23 +137,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Status:
-    """Progress of a batch.
+    """Progress of a batch."""
 
-    Attributes:
-        videos: total number of videos.
-        done: number of videos that ended, successfully or not.
-        failed: number of videos that failed, of `done`.
-        share: `done` plus the completed fractions of the running videos.
-        found: part of `share` that existed before this call.
-        frames: number of frames made in this call.
-    """
-
-    videos: int
-    done: int
-    failed: int
-    share: float
-    found: float
-    frames: int
+    videos: int  # total number of videos
+    done: int  # number of videos that ended, successfully or not
+    failed: int  # number of videos that failed, of `done`
+    share: float  # `done` plus the completed fractions of the running videos
+    found: float  # part of `share` that existed before this call
+    frames: int  # number of frames made in this call
 
 
 def write_batch_json(output: Path, outcomes: Sequence[Outcome], **facts: Any) -> Path:

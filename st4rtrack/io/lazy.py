@@ -52,16 +52,7 @@ def stored_array(group: zarr.Group, name: str) -> zarr.Array:
 
 
 def require_chunks(array: zarr.Array, frames: Iterable[int], *, whole: bool) -> None:
-    """Check that the chunks of frames exist and have the expected size, before they are read.
-
-    Args:
-        array: the array; only arrays with one chunk per frame are checked.
-        frames: frame indices.
-        whole: whether all frames must exist; otherwise absent frames have the fill value.
-
-    Raises:
-        ValueError: a chunk is missing, or its header has another size.
-    """
+    """Check that the chunks of frames exist and have the expected size, before they are read."""
     root = getattr(array.store, "root", None)
     if root is None or array.chunks != (1, *array.shape[1:]):
         return

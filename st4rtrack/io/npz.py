@@ -23,14 +23,7 @@ WRITE_AGAIN = "fetch or write the file again"
 
 
 def read_header(stream: IO[bytes], label: str) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Read the header of an array: (shape, whether column-major, dtype); the stream is at the data afterwards.
-
-    Args:
-        stream: at the start of the array.
-        label: name of the array in messages.
-    Raises:
-        UserError: the header is missing or invalid.
-    """
+    """Read the header of an array: (shape, whether column-major, dtype); the stream is at the data afterwards."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecated header syntax is either parsed or refused below
@@ -44,15 +37,7 @@ def read_header(stream: IO[bytes], label: str) -> tuple[tuple[int, ...], bool, n
 
 
 def read_array(stream: IO[bytes], label: str, size: int) -> np.ndarray:
-    """Read an array of numbers or text; object arrays are refused.
-
-    Args:
-        stream: at the start of the array.
-        label: name of the array in messages.
-        size: bytes of header and data together, according to the archive directory or the file system.
-    Raises:
-        UserError: the array is damaged, holds objects, or is larger than its file or than free memory.
-    """
+    """Read an array of numbers or text; object arrays are refused."""
     start = stream.tell()
     shape, fortran, dtype = read_header(stream, label)
     if dtype.hasobject:
@@ -86,22 +71,14 @@ def read_npy(path: Path) -> np.ndarray:
 
 
 def require_memory(size: int, label: str) -> None:
-    """Refuse an allocation that is larger than free memory.
-
-    Raises:
-        UserError: `size` (bytes) exceeds free memory; the message has `label` and both sizes.
-    """
+    """Refuse an allocation that is larger than free memory."""
     free = free_bytes()
     if free is not None and size > free:
         raise UserError(f"{label} needs {size / 1e9:.1f} GB, but {free / 1e9:.1f} GB of memory are free; is the file damaged?")
 
 
 def read_into(stream: IO[bytes], target: memoryview, label: str) -> None:
-    """Fill the target from the stream, in chunks of 1 MiB.
-
-    Raises:
-        UserError: the stream ends before the target is full.
-    """
+    """Fill the target from the stream, in chunks of 1 MiB."""
     done = 0
     while done < len(target):
         piece = stream.read(min(1 << 20, len(target) - done))
@@ -117,17 +94,7 @@ def _short(error: Exception) -> str:
 
 
 def read_byte_objects(data: bytes, shape: tuple[int, ...], label: str) -> np.ndarray:
-    """Read an array of byte strings from a pickle without executing anything in it.
-
-    Args:
-        data: the pickle.
-        shape: shape of the array according to its header.
-        label: name of the array in messages.
-    Returns:
-        Array of `bytes` objects. Items that are uint8 arrays (the output of OpenCV's encoder) become `bytes`.
-    Raises:
-        UserError: the pickle is damaged, refers to any other name, or holds other objects.
-    """
+    """Read an array of byte strings from a pickle without executing anything in it."""
     try:
         described = _Unpickler(BytesIO(_looked_through(data))).load()
         found = _items(described, shape)
@@ -142,11 +109,7 @@ def read_byte_objects(data: bytes, shape: tuple[int, ...], label: str) -> np.nda
 
 
 def _looked_through(data: bytes) -> bytes:
-    """The pickle without FRAME opcodes, after a check of its memo indices.
-
-    Python's unpickler allocates memory up to the largest memo index, gigabytes if a file asks for it. Where a frame, which only
-    sets the read size, ends inside an opcode, the unpickler drops bytes and would execute other opcodes than the checked ones.
-    """
+    """The pickle without FRAME opcodes, after a check of its memo indices."""
     kept, begin, framed = [], 0, False
     for code, argument, position in pickletools.genops(data):
         if framed:
@@ -274,11 +237,7 @@ def read_npz(path: str | Path, *keys: str) -> dict[str, np.ndarray]:
 
 @contextmanager
 def opened_npz(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open an `.npz` archive; errors on opening or while reading become a `UserError`.
-
-    Raises:
-        UserError: the file is absent, damaged or not an archive.
-    """
+    """Open an `.npz` archive; errors on opening or while reading become a `UserError`."""
     if not path.is_file():
         raise UserError(f"{path} does not exist; check the path")
     require_downloaded(path)

@@ -140,13 +140,7 @@ _TO_709 = {_BT709: np.eye(3), 12: _P3_TO_709}  # by colour primaries of H.273; w
 
 
 def tone_mapped(signal: np.ndarray, curve: int, primaries: int) -> np.ndarray:
-    """Tone-map an HDR signal [..., 3] in 0..1 to BT.709 colours [..., 3] in 0..1.
-
-    Args:
-        signal: RGB as stored, full range.
-        curve: a key of `HDR_CURVES`.
-        primaries: colour primaries of H.273.
-    """
+    """Tone-map an HDR signal [..., 3] in 0..1 to BT.709 colours [..., 3] in 0..1."""
     light = (_pq_nits(signal) if HDR_CURVES[curve] == "PQ" else _hlg_nits(signal)) / _WHITE_NITS
     light = np.maximum(light @ _TO_709.get(primaries, _BT2020_TO_709).T, 0)
     brightest = light.max(axis=-1, keepdims=True)

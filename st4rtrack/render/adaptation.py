@@ -21,20 +21,13 @@ _ENLARGED = 2
 
 @dataclass(frozen=True)
 class Curve:
-    """Curve of a plot.
+    """Curve of a plot."""
 
-    Attributes:
-        name: name in the legend.
-        x, y: [points]; non-finite values are skipped.
-        colour: line colour.
-        marks: whether to draw discs at the points, for short curves.
-    """
-
-    name: str
-    x: np.ndarray
+    name: str  # name in the legend
+    x: np.ndarray  # x, y: [points]; non-finite values are skipped
     y: np.ndarray
-    colour: Colour = BLUE
-    marks: bool = False
+    colour: Colour = BLUE  # line colour
+    marks: bool = False  # whether to draw discs at the points, for short curves
 
 
 def draw_curves(
@@ -46,18 +39,7 @@ def draw_curves(
     marked_x: float | None = None,
     across: str = "step",
 ) -> np.ndarray:
-    """Draw curves over a common axis that starts at the smallest x; y starts at zero if the values come near it.
-
-    Args:
-        title: text above the plot.
-        curves: curves, drawn in order.
-        size: (height, width) in pixels.
-        text: letter height in pixels.
-        marked_x: position of a vertical line, such as the selected step.
-        across: label of the x axis.
-    Returns:
-        [height, width, 3] uint8 RGB.
-    """
+    """Draw curves over a common axis that starts at the smallest x; y starts at zero if the values come near it."""
     height, width = size
     image = np.full((height, width, 3), PAGE, np.uint8)
     put_text(image, title, 0, 1.1 * text, text, INK, bold=True)
@@ -153,32 +135,17 @@ PLOTS_PER_ROW = 4
 
 @dataclass(frozen=True)
 class Plot:
-    """Plot of several curves with a common axis.
+    """Plot of several curves with a common axis."""
 
-    Attributes:
-        title: quantity and its unit.
-        curves: curves over steps.
-        marked_x: step to mark, such as the selected one, or `None`.
-    """
-
-    title: str
-    curves: Sequence[Curve]
-    marked_x: float | None = None
+    title: str  # quantity and its unit
+    curves: Sequence[Curve]  # curves over steps
+    marked_x: float | None = None  # step to mark, such as the selected one, or `None`
 
 
 def render_adaptation(
     scenes: Mapping[str, Scene], plots: Sequence[Plot], *, title: str, subtitle: str, width: int = 1600
 ) -> np.ndarray:
-    """Render one picture to judge adaptations by.
-
-    Args:
-        scenes: scenes of the same frames, by name (before and after, for instance), drawn two per row; may be empty.
-        plots: plots below the scenes.
-        title, subtitle: two lines at the top.
-        width: width of the picture in pixels.
-    Returns:
-        [height, width, 3] uint8 RGB.
-    """
+    """Render one picture to judge adaptations by."""
     margin = round(0.0175 * width)
     inner = width - 2 * margin
     text = max(round(18 * width / 1600), 11)

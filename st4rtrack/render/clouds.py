@@ -49,16 +49,7 @@ class Splats:
 def surface_cloud(
     points_world: np.ndarray, colours: np.ndarray, keep: np.ndarray, world_from_camera: np.ndarray, focal_px: float, stride: int
 ) -> Splats:
-    """Cloud of one pointmap without points on depth edges, where a map connects separate surfaces.
-
-    Args:
-        points_world: [height, width, 3], may hold NaN.
-        colours: [height, width, 3] uint8.
-        keep: [height, width] bool.
-        world_from_camera: [4, 4] camera that observed the points.
-        focal_px: focal length of that camera.
-        stride: take a point every so many pixels.
-    """
+    """Cloud of one pointmap without points on depth edges, where a map connects separate surfaces."""
     calm = _blurred(points_world)
     padded = cv2.copyMakeBorder(calm, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
     across, down = padded[1:-1, 2:] - padded[1:-1, :-2], padded[2:, 1:-1] - padded[:-2, 1:-1]

@@ -31,22 +31,15 @@ _LEGEND = "Tracks: colour is the position in the anchor frame, rings are occlude
 
 @dataclass(frozen=True)
 class FigureLayout:
-    """Layout in inches.
+    """Layout in inches."""
 
-    Attributes:
-        width, height: size of the figure.
-        left, top, bottom: margins for the times, the headings, and the legend line.
-        row: height of a row of pictures.
-        columns: widths of the pictures of a row.
-    """
-
-    width: float
+    width: float  # width, height: size of the figure
     height: float
-    left: float
+    left: float  # left, top, bottom: margins for the times, the headings, and the legend line
     top: float
     bottom: float
-    row: float
-    columns: tuple[float, ...]
+    row: float  # height of a row of pictures
+    columns: tuple[float, ...]  # widths of the pictures of a row
 
     def place(self, row: int, column: int) -> tuple[float, float, float, float]:
         """Left, bottom, width and height of a picture as fractions of the figure."""
@@ -118,7 +111,7 @@ def chosen_frames(scene: Scene, rows: int, frames: Sequence[int] | None) -> list
 
 def draw_figure(scene: Scene, frames: Sequence[int], *, width_in: float, dpi: int, turn_deg: float, legend: bool) -> "Figure":
     """Draw the figure of `write_figure` for frames in increasing order."""
-    Figure = need("matplotlib.figure", "figure", "matplotlib").Figure
+    Figure = need("matplotlib.figure", "figure").Figure
     frame_height, frame_width = scene.rgb.shape[1:3]
     layout = plan_figure(len(frames), frame_height, frame_width, width_in, legend=legend)
     if not (layout.row >= 0.2 and 20 <= dpi <= 1200):

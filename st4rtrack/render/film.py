@@ -36,25 +36,17 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class FilmLayout:
-    """Positions in every picture of the film, in pixels.
+    """Positions in every picture of the film, in pixels."""
 
-    Attributes:
-        height, width: of the picture, even.
-        text: letter height of the headings, which are above the boxes.
-        input, tracks, pair: boxes of the upper row.
-        reconstruction, trajectories: boxes of the lower row (accumulated reconstruction, accumulated tracks).
-        timeline: box of a thin line below.
-    """
-
-    height: int
+    height: int  # height, width: of the picture, even
     width: int
-    text: int
-    input: Box
+    text: int  # letter height of the headings, which are above the boxes
+    input: Box  # input, tracks, pair: boxes of the upper row
     tracks: Box
     pair: Box
-    reconstruction: Box
+    reconstruction: Box  # reconstruction, trajectories: boxes of the lower row (accumulated reconstruction, accumulated tracks)
     trajectories: Box
-    timeline: Box
+    timeline: Box  # box of a thin line below
 
 
 def _size(box: Box) -> tuple[int, int]:
@@ -91,21 +83,7 @@ def plan_film(frame_height: int, frame_width: int, width: int) -> FilmLayout:
 def render_film(
     scene: Scene, *, width: int = 1280, turn_deg: float = 40.0, stride: int = 1, hold: int = 0
 ) -> tuple[int, Iterator[np.ndarray]]:
-    """Render the pictures of a film one at a time; memory does not grow with the video.
-
-    Upper row: the frame, its tracks of the anchor's points, and both outputs of the pair (anchor, frame) in one view. Lower row:
-    the accumulated reconstruction with the camera path, and the anchor's points now with the past paths of dynamic ones. The
-    views start near the cameras, turn aside and come back.
-
-    Args:
-        scene: in memory or on disk.
-        width: width of the picture in pixels, at least 480.
-        turn_deg: rotation of the views in degrees.
-        stride: frames per picture.
-        hold: number of repetitions of the last frame at the end, while the views keep turning.
-    Returns:
-        Number of pictures, and an iterator over the pictures [height, width, 3] uint8 RGB.
-    """
+    """Render the pictures of a film one at a time; memory does not grow with the video."""
     if width < LEAST_WIDTH_PX:
         raise UserError(f"width of a film must be at least {LEAST_WIDTH_PX} pixels, got {width}")
     if stride < 1 or hold < 0:

@@ -49,18 +49,7 @@ SHOWN_WARNINGS = 4
 
 
 def render_overview(scene: Scene, *, width: int = 1600) -> np.ndarray:
-    """Render one picture to judge a scene by.
-
-    From the top: the quality line and warnings; sampled frames; depth of the reconstruction in each frame's own camera; its
-    confidence; tracks of the anchor's points over the frames; the scene and the camera path from a second viewpoint; the 3D
-    paths of the dynamic points.
-
-    Args:
-        scene: in memory or on disk; frames are read one at a time.
-        width: width of the picture in pixels, at least 480.
-    Returns:
-        [height, width, 3] uint8 RGB; the height depends on the aspect ratio of the frames.
-    """
+    """Render one picture to judge a scene by."""
     if width < LEAST_WIDTH_PX:
         raise ValueError(f"width of an overview must be at least {LEAST_WIDTH_PX} pixels, got {width}")
     frame_height, frame_width = scene.rgb.shape[1:3]

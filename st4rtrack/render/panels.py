@@ -82,13 +82,7 @@ def tracks_panel(
 
 
 def splatted(cloud: Splats, view: View, enlarged: int = ENLARGED) -> np.ndarray:
-    """Splat a cloud into a picture [height, width, 3] uint8, without back-facing points.
-
-    Args:
-        cloud: points to draw.
-        view: camera, already scaled.
-        enlarged: supersampling factor, which scales discs and lines.
-    """
+    """Splat a cloud into a picture [height, width, 3] uint8, without back-facing points."""
     front = cloud.facing(view)
     smaller, larger = (limit * enlarged / ENLARGED for limit in LARGEST_RADIUS_PX)
     image, depth = splat(
@@ -177,23 +171,14 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Panels:
-    """Five pictures of one frame, uint8 RGB.
+    """Five pictures of one frame, uint8 RGB."""
 
-    Attributes:
-        frame: frame index.
-        input: the frame itself, at the scene's size.
-        tracks: the anchor's points drawn over the dimmed frame.
-        pair: both outputs for the anchor and this frame, tracking blue and reconstruction orange.
-        reconstruction: accumulated reconstruction so far, and the camera path.
-        trajectories: the anchor's points now, and the past paths of dynamic ones.
-    """
-
-    frame: int
-    input: np.ndarray
-    tracks: np.ndarray
-    pair: np.ndarray
-    reconstruction: np.ndarray
-    trajectories: np.ndarray
+    frame: int  # frame index
+    input: np.ndarray  # the frame itself, at the scene's size
+    tracks: np.ndarray  # the anchor's points drawn over the dimmed frame
+    pair: np.ndarray  # both outputs for the anchor and this frame, tracking blue and reconstruction orange
+    reconstruction: np.ndarray  # accumulated reconstruction so far, and the camera path
+    trajectories: np.ndarray  # the anchor's points now, and the past paths of dynamic ones
 
 
 class PanelRenderer:

@@ -16,17 +16,11 @@ LARGEST_RADIUS_PX = (8.0, 18.0)
 
 @dataclass(frozen=True)
 class View:
-    """Pinhole camera of a rendering.
+    """Pinhole camera of a rendering."""
 
-    Attributes:
-        camera_from_world: [4, 4] rigid.
-        intrinsics: [3, 3] in pixels.
-        height, width: size of the picture in pixels.
-    """
-
-    camera_from_world: np.ndarray
-    intrinsics: np.ndarray
-    height: int
+    camera_from_world: np.ndarray  # [4, 4] rigid
+    intrinsics: np.ndarray  # [3, 3] in pixels
+    height: int  # height, width: size of the picture in pixels
     width: int
 
     def project(self, points_world: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -56,21 +50,13 @@ def look_at(eye: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Orbit:
-    """Orbit of views around a scene with fixed distance and zoom, so that the scene turns smoothly.
+    """Orbit of views around a scene with fixed distance and zoom, so that the scene turns smoothly."""
 
-    Attributes:
-        target: [3] world, centre of the picture.
-        axes: [3, 3] rows right, up and forward of the mean camera, world.
-        elevation_deg: elevation above the mean camera.
-        distance: distance from the target, world units.
-        intrinsics, height, width: common to all views.
-    """
-
-    target: np.ndarray
-    axes: np.ndarray
-    elevation_deg: float
-    distance: float
-    intrinsics: np.ndarray
+    target: np.ndarray  # [3] world, centre of the picture
+    axes: np.ndarray  # [3, 3] rows right, up and forward of the mean camera, world
+    elevation_deg: float  # elevation above the mean camera
+    distance: float  # distance from the target, world units
+    intrinsics: np.ndarray  # intrinsics, height, width: common to all views
     height: int
     width: int
 

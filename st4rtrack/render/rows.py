@@ -40,30 +40,19 @@ _ENLARGED = 2
 
 @dataclass(frozen=True)
 class Layout:
-    """Layout in pixels.
+    """Layout in pixels."""
 
-    Attributes:
-        width: width of the picture.
-        margin, gutter: outer margin, and space between cells.
-        heading: height of the line above a row.
-        text, small: letter heights.
-        cell_height, cell_width: size of one frame.
-        pitch: distance between the left sides of neighbouring cells.
-        shown: number of frames per row.
-        rows_abreast: number of rows side by side; more than one if there are few frames.
-    """
-
-    width: int
-    margin: int
+    width: int  # width of the picture
+    margin: int  # margin, gutter: outer margin, and space between cells
     gutter: int
-    heading: int
-    text: int
+    heading: int  # height of the line above a row
+    text: int  # text, small: letter heights
     small: int
-    cell_height: int
+    cell_height: int  # cell_height, cell_width: size of one frame
     cell_width: int
-    pitch: int
-    shown: int
-    rows_abreast: int
+    pitch: int  # distance between the left sides of neighbouring cells
+    shown: int  # number of frames per row
+    rows_abreast: int  # number of rows side by side; more than one if there are few frames
 
     @property
     def inner(self) -> int:

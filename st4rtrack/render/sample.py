@@ -17,25 +17,15 @@ _LEAST_SURE_SHARE = 0.2
 
 @dataclass(frozen=True)
 class ShownFrames:
-    """Full data of a few frames of a scene.
+    """Full data of a few frames of a scene."""
 
-    Attributes:
-        index: [shown] frame indices, increasing, including the anchor.
-        rgb: [shown, height, width, 3] uint8.
-        points_world: [shown, height, width, 3] float32 of the reconstruction, NaN where invalid.
-        depth: [shown, height, width] z-depth in each frame's own camera, NaN where invalid.
-        confidence: [shown, height, width] or None.
-        display_confidence: [shown, height, width] of `Scene.display_confidence`, or None.
-        visible_share: [shown] share of the anchor's points that is visible in each frame; None if unknown.
-    """
-
-    index: np.ndarray
-    rgb: np.ndarray
-    points_world: np.ndarray
-    depth: np.ndarray
-    confidence: np.ndarray | None
-    display_confidence: np.ndarray | None
-    visible_share: np.ndarray | None
+    index: np.ndarray  # [shown] frame indices, increasing, including the anchor
+    rgb: np.ndarray  # [shown, height, width, 3] uint8
+    points_world: np.ndarray  # [shown, height, width, 3] float32 of the reconstruction, NaN where invalid
+    depth: np.ndarray  # [shown, height, width] z-depth in each frame's own camera, NaN where invalid
+    confidence: np.ndarray | None  # [shown, height, width] or None
+    display_confidence: np.ndarray | None  # [shown, height, width] of `Scene.display_confidence`, or None
+    visible_share: np.ndarray | None  # [shown] share of the anchor's points that is visible in each frame; None if unknown
 
     def __len__(self) -> int:
         return len(self.index)
@@ -53,23 +43,14 @@ class ShownFrames:
 
 @dataclass(frozen=True)
 class AnchorTracks:
-    """Sampled tracks of the anchor's points over some frames.
+    """Sampled tracks of the anchor's points over some frames."""
 
-    Attributes:
-        frame: [frames] frame indices, increasing.
-        query_px: [points, 2] pixel centres in the anchor.
-        moving: [points] bool, dynamic.
-        points_world: [frames, points, 3], NaN where unknown.
-        visible: [frames, points] bool.
-        pixels_px: [frames, points, 2] in each frame's own camera; NaN behind the camera.
-    """
-
-    frame: np.ndarray
-    query_px: np.ndarray
-    moving: np.ndarray
-    points_world: np.ndarray
-    visible: np.ndarray
-    pixels_px: np.ndarray
+    frame: np.ndarray  # [frames] frame indices, increasing
+    query_px: np.ndarray  # [points, 2] pixel centres in the anchor
+    moving: np.ndarray  # [points] bool, dynamic
+    points_world: np.ndarray  # [frames, points, 3], NaN where unknown
+    visible: np.ndarray  # [frames, points] bool
+    pixels_px: np.ndarray  # [frames, points, 2] in each frame's own camera; NaN behind the camera
 
 
 def choose_frames(num_frames: int, count: int, anchor_index: int) -> np.ndarray:

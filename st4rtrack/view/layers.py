@@ -33,29 +33,19 @@ _FADED = np.array([52.0, 56.0, 64.0])
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of layers and points in the panel.
+    """Settings of layers and points in the panel."""
 
-    Attributes:
-        tracking, reconstruction, accumulated, tracks, cameras: whether each layer is shown.
-        moving_only: show only dynamic points and tracks.
-        least_sure: share of points to leave out, those with the lowest confidence; 0 to 1.
-        point_size: factor on the automatic size.
-        points: number of points per frame.
-        tail: tail length in frames.
-        num_tracks: number of tracks with a tail.
-    """
-
-    tracking: bool = False
+    tracking: bool = False  # tracking, reconstruction, accumulated, tracks, cameras: whether each layer is shown
     reconstruction: bool = True
     accumulated: bool = False
     tracks: bool = True
     cameras: bool = True
-    moving_only: bool = False
-    least_sure: float = 0.1
-    point_size: float = 1.0
-    points: int = Budget().points_per_frame
-    tail: int = 12
-    num_tracks: int = 300
+    moving_only: bool = False  # show only dynamic points and tracks
+    least_sure: float = 0.1  # share of points to leave out, those with the lowest confidence; 0 to 1
+    point_size: float = 1.0  # factor on the automatic size
+    points: int = Budget().points_per_frame  # number of points per frame
+    tail: int = 12  # tail length in frames
+    num_tracks: int = 300  # number of tracks with a tail
 
 
 @dataclass(frozen=True)

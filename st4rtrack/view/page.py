@@ -19,7 +19,7 @@ import numpy as np
 from st4rtrack import __version__
 from st4rtrack.geometry.vectors import all_components, all_finite
 from st4rtrack.io.files import whole_file
-from st4rtrack.io.formats.common import lengths
+from st4rtrack.io.formats.common import fx_fy_cx_cy, lengths
 from st4rtrack.render.draw import TIME_MAP, map_colours, model_name, printable, video_name
 from st4rtrack.render.rows import identity_colours
 from st4rtrack.scene import Scene
@@ -172,8 +172,6 @@ def write_page(
     """Write a page with timeline, layers and orbit controls that opens from disk. Frames are read one at a time.
 
     Args:
-        scene: in memory or on disk.
-        path: the `.html` file.
         title: Title of the page. Default: the name of the video.
         max_frames: Maximum number of frames; a longer video is strided.
         max_points: Maximum number of points in a frame, of each branch.
@@ -251,7 +249,7 @@ def _frame_facts(scene: Scene, content: Content) -> list[dict[str, Any]]:
             "number": t,
             "time_s": round(float(scene.time_s[t]), 6),
             "world_from_camera": world_from_camera[t, :3].ravel().tolist(),
-            "intrinsics": intrinsics[t][[0, 1, 0, 1], [0, 1, 2, 2]].tolist(),
+            "intrinsics": fx_fy_cx_cy(intrinsics[t]).tolist(),
             "colour": colour.round(3).tolist(),
         }
         for t, colour in zip(content.frames.tolist(), colours, strict=True)

@@ -27,17 +27,11 @@ class Ray:
 
 @dataclass(frozen=True)
 class PointPath:
-    """3D path of one point of the anchor.
+    """3D path of one point of the anchor."""
 
-    Attributes:
-        query_source_px: (u, v) in the source video's anchor frame.
-        points: [time, 3] world units, NaN where unknown.
-        time_s: [time] seconds.
-    """
-
-    query_source_px: tuple[float, float]
-    points: np.ndarray
-    time_s: np.ndarray
+    query_source_px: tuple[float, float]  # (u, v) in the source video's anchor frame
+    points: np.ndarray  # [time, 3] world units, NaN where unknown
+    time_s: np.ndarray  # [time] seconds
 
     @property
     def steps(self) -> np.ndarray:

@@ -28,17 +28,11 @@ _AZIMUTH_DEG, _ELEVATION_DEG = 14.0, 11.0
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits of the shown data. With the defaults, a page of 64 frames at 512x288 stays below 25 MB.
+    """Limits of the shown data. With the defaults, a page of 64 frames at 512x288 stays below 25 MB."""
 
-    Attributes:
-        frames: maximum number of frames.
-        points_per_frame: maximum number of points per frame and branch.
-        tracks: maximum number of tracks with a tail.
-    """
-
-    frames: int = 64
-    points_per_frame: int = 32_000
-    tracks: int = 300
+    frames: int = 64  # maximum number of frames
+    points_per_frame: int = 32_000  # maximum number of points per frame and branch
+    tracks: int = 300  # maximum number of tracks with a tail
 
 
 @dataclass(frozen=True)

@@ -15,19 +15,12 @@ MOST_PICKED = 6
 
 @dataclass(frozen=True)
 class DisplayState:
-    """Everything that determines the picture; equal moments need not be drawn twice.
+    """Everything that determines the picture; equal moments need not be drawn twice."""
 
-    Attributes:
-        frames: (scene index, frame index) of each shown scene.
-        settings: settings of layers and points.
-        through: whether the window looks through the first scene's camera.
-        picked: counter of changes of the picked points.
-    """
-
-    frames: tuple[tuple[int, int], ...]
-    settings: Settings
-    through: bool
-    picked: int
+    frames: tuple[tuple[int, int], ...]  # (scene index, frame index) of each shown scene
+    settings: Settings  # settings of layers and points
+    through: bool  # whether the window looks through the first scene's camera
+    picked: int  # counter of changes of the picked points
 
 
 class ViewState:

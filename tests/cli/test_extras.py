@@ -11,7 +11,7 @@ import pytest
 import st4rtrack
 from st4rtrack.data.world.people import bake_bodies
 from st4rtrack.doctor.packages import PURPOSES
-from st4rtrack.io.formats.common import EXTRAS
+from st4rtrack.io.formats.common import OPTIONAL
 from st4rtrack.io.scene import save_scene
 from st4rtrack.types import UserError
 from tests.conftest import Run
@@ -77,7 +77,7 @@ def test_extras_are_covered_and_named_correctly() -> None:
     for path in PACKAGE.rglob("*.py"):
         for extra in re.findall(r"""install_extra\(["'](\w+)["']\)""", path.read_text()):
             assert extra in declared, f"{path.name} names the extra {extra}"
-    for package, extra in EXTRAS.items():
+    for package, extra in OPTIONAL.values():
         assert any(re.match(rf"{package}\b", line) for line in declared[extra]), package
 
 

@@ -52,8 +52,6 @@ def write_blender(
     """Write `import_scene.py`, `scene.json`, `images/`, `clouds/`, `static.npz`, `tracks.npz` and `tracks.pc2`.
 
     Args:
-        scene: in memory or on disk.
-        folder: existing output folder.
         max_points: Maximum number of static points, from all frames.
         max_frame_points: Maximum number of points of each frame, dynamic ones if known. Default: 20,000, fewer in long videos.
         max_tracks: Maximum number of tracks. Default: 20,000, fewer in long videos.

@@ -1,4 +1,4 @@
-"""Camera trajectories as text: TUM, and `.chan` of Nuke, Houdini and Blender."""
+"""Camera trajectories as text: TUM, and `.chan` of Nuke, Houdini and Blender. Unsolved frames are left out."""
 
 import logging
 from pathlib import Path
@@ -10,13 +10,12 @@ from st4rtrack.io.formats.common import camera_frames, image_intrinsics, lengths
 from st4rtrack.io.formats.frames import at_constant_rate
 from st4rtrack.scene import Scene
 
+logger = logging.getLogger(__name__)
+
 
 def write_tum(scene: Scene, path: str | Path) -> None:
-    """Write one line per solved frame.
+    """Write a line per frame: world-from-camera poses with OpenCV axes, at seconds of the source.
 
-    Args:
-        scene: in memory or on disk.
-        path: path of the text file; replaced if it exists.
     Raises:
         UserError: the scene has no cameras.
     """
@@ -30,17 +29,15 @@ def write_tum(scene: Scene, path: str | Path) -> None:
         np.savetxt(file, rows, fmt=["%.9f"] + ["%.12g"] * 7)
 
 
-logger = logging.getLogger(__name__)
-
 _MAX_OFFSET_PX = 0.5
 
 
 def write_chan(scene: Scene, path: str | Path, *, first_frame: int = 1) -> None:
-    """Write the camera of every solved frame.
+    """Write a line per frame, `frame tx ty tz rx ry rz vfov`: y up, looking along -z, the vertical field of view.
+
+    Angles are degrees; the rotation order is ZXY, Nuke's default: the camera turns about z first, then x, then y.
 
     Args:
-        scene: in memory or on disk.
-        path: path of the text file; replaced if it exists.
         first_frame: Number of the first frame.
     Raises:
         UserError: the scene has no cameras.

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from st4rtrack.io.installation import install_extra, pip_install
+from st4rtrack.io.installation import install_extra
 from st4rtrack.scene import Scene
 from st4rtrack.types import PixelMap, UserError
+
+logger = logging.getLogger(__name__)
 
 NOT_METRES = "lengths are in world units, not metres (unless --metres-per-unit or --known-distance is given to st4rtrack run)"
 METRES = "lengths are in metres (scale provided by the user)"
@@ -28,35 +30,37 @@ def lengths(info: dict[str, Any]) -> str:
     return METRES if scaled else NOT_METRES
 
 
-EXTRAS = {"trimesh": "glb", "usd-core": "usd", "rerun-sdk": "rerun", "matplotlib": "figure", "OpenEXR": "exr"}
-"""Extra of st4rtrack that installs each optional package of an export format."""
+OPTIONAL = {
+    "trimesh": ("trimesh", "glb"),
+    "pxr": ("usd-core", "usd"),
+    "rerun": ("rerun-sdk", "rerun"),
+    "matplotlib": ("matplotlib", "figure"),
+    "OpenEXR": ("OpenEXR", "exr"),
+}
+"""Optional modules of export formats: their package, and the extra of st4rtrack that installs it."""
 
 
-def need(module: str, format: str, package: str | None = None) -> ModuleType:
-    """Import an optional module.
+def need(module: str, format: str) -> ModuleType:
+    """Import an optional module by its dotted name; the format that needs it is named in the message.
 
-    Args:
-        module: dotted name of the module.
-        format: name of the export format that needs it, for messages.
-        package: name of the package on the index; default that of the module.
     Raises:
         UserError: the module is not installed.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise _missing(package or module, format) from error
+        raise _missing(module, format) from error
 
 
-def require(module: str, format: str, package: str | None = None) -> None:
-    """Check that an optional module is installed, without the time of an import (arguments and errors as in `need`)."""
+def require(module: str, format: str) -> None:
+    """Check that an optional module is installed, without the time of an import; see `need`."""
     if importlib.util.find_spec(module) is None:
-        raise _missing(package or module, format)
+        raise _missing(module, format)
 
 
-def _missing(package: str, format: str) -> UserError:
-    command = install_extra(EXTRAS[package]) if package in EXTRAS else pip_install(package)
-    return UserError(f"the format {format} needs {package}; install it with: {command}")
+def _missing(module: str, format: str) -> UserError:
+    package, extra = OPTIONAL[module.partition(".")[0]]
+    return UserError(f"the format {format} needs {package}; install it with: {install_extra(extra)}")
 
 
 @contextmanager
@@ -73,8 +77,6 @@ def utf8_path(path: str | Path) -> Iterator[Path]:
     else:
         yield path
 
-
-logger = logging.getLogger(__name__)
 
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 """Flips the y and z axes; its own inverse."""
@@ -118,6 +120,19 @@ def world_from_cameras(scene: Scene, *, every_frame: bool = False) -> np.ndarray
 def image_intrinsics(scene: Scene, image_map: PixelMap) -> np.ndarray:
     """Intrinsics [time, 3, 3] in pixels of an image; `image_map` maps image pixels to network pixels."""
     return image_map.source_intrinsics(np.asarray(scene.cameras.intrinsics, np.float64))
+
+
+def fx_fy_cx_cy(intrinsics: np.ndarray) -> np.ndarray:
+    """fx, fy, cx, cy [..., 4] of intrinsics [..., 3, 3]."""
+    return intrinsics[..., [0, 1, 0, 1], [0, 1, 2, 2]]
+
+
+def anchor_pinhole(scene: Scene, image_map: PixelMap) -> np.ndarray:
+    """fx, fy, cx, cy [4] of the anchor, for formats that store one camera; a warning if the focal length changes."""
+    pinholes = fx_fy_cx_cy(image_intrinsics(scene, image_map))
+    if not np.allclose(pinholes, pinholes[scene.anchor_index], rtol=1e-3):
+        logger.warning("the focal length changes in this scene, but this format stores only one: that of the anchor is used")
+    return pinholes[scene.anchor_index]
 
 
 def opengl_from_opencv_points(points_world: np.ndarray) -> np.ndarray:

@@ -1,4 +1,9 @@
-"""GLB export."""
+"""GLB export: accumulated reconstruction, tracks as lines, all cameras, and an animation of tracks and camera; uses trimesh.
+
+glTF axes: x right, y up, z backward. Cameras are glTF cameras (looking along -z), named `camera_000000` by frame. A glTF camera
+has its principal point at the image centre, so its extras contain the exact intrinsics, in source pixels. Keyframes of the
+animation are the solved frames, at their times since the first frame; positions and rotations are interpolated between them.
+"""
 
 from collections.abc import MutableMapping
 from itertools import product
@@ -11,6 +16,7 @@ from st4rtrack.geometry.transforms import quaternion_from_rotation
 from st4rtrack.geometry.vectors import length
 from st4rtrack.io.formats.common import (
     camera_frames,
+    fx_fy_cx_cy,
     image_intrinsics,
     lengths,
     need,
@@ -35,8 +41,6 @@ def write_glb(
     """Write a GLB file with the reconstruction of all frames; dynamic objects appear once per frame.
 
     Args:
-        scene: in memory or on disk.
-        path: path of the `.glb`; replaced if it exists.
         max_points: Maximum number of points of the reconstruction.
         max_tracks: Maximum number of tracks of anchor pixels, each of up to 64 corners; 0: none.
         max_markers: Maximum number of tracks with an animated marker; 0: none.
@@ -96,14 +100,14 @@ def _frustum(trimesh: Any, scene: Scene, length: float) -> Any:
 
 def _add_cameras(tree: dict[str, Any], scene: Scene, near: float) -> None:
     """Add glTF cameras to the camera nodes (trimesh writes at most one camera); the animated one has the anchor's lens."""
-    intrinsics = image_intrinsics(scene, scene.pixel_map.ideal)
+    pinholes = fx_fy_cx_cy(image_intrinsics(scene, scene.pixel_map.ideal)).tolist()
     height, width = scene.source_size
     tree["cameras"] = []
     tree["asset"]["extras"] = {"lengths": lengths(scene.info)}
     for node in tree["nodes"]:
         kind, _, number = str(node.get("name", "")).partition("_")
         if kind == "camera":
-            fx, fy, cx, cy = intrinsics[int(number or scene.anchor_index)][[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
+            fx, fy, cx, cy = pinholes[int(number or scene.anchor_index)]
             perspective = {
                 "yfov": 2 * float(np.arctan2(height / 2, fy)),
                 "aspectRatio": width * fy / (height * fx),
@@ -125,15 +129,7 @@ _FACES = np.array(
 def add_animation(
     buffers: MutableMapping[Any, bytes], tree: dict[str, Any], scene: Scene, max_markers: int, radius: float
 ) -> None:
-    """Add an animation with the node `camera` and nodes `track_000000` and so on to a glTF.
-
-    Args:
-        buffers: contents of the buffer views, as trimesh passes them to a `buffer_postprocessor`.
-        tree: the glTF, with accessors by key.
-        scene: the scene.
-        max_markers: maximum number of tracks with a marker; a marker is shown where its point is visible.
-        radius: radius of a marker.
-    """
+    """Add an animation with the node `camera` and nodes `track_000000` and so on to a glTF."""
     solved, time_s = np.flatnonzero(scene.solved_frames), np.asarray(scene.time_s, np.float64)
     animation = _Animation(buffers, tree, (time_s - time_s[0])[solved])
     poses = opengl_poses(world_from_cameras(scene))[solved]

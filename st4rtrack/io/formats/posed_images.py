@@ -1,27 +1,34 @@
-"""Images with cameras: COLMAP, nerfstudio and Shape of Motion."""
+"""Images with cameras: COLMAP, nerfstudio and Shape of Motion. Unsolved frames are left out."""
 
 import json
 import logging
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import cv2
 import numpy as np
 
 from st4rtrack.geometry.camera import project_world
 from st4rtrack.geometry.lens import Lens
 from st4rtrack.geometry.transforms import invert_rigid
 from st4rtrack.geometry.vectors import all_finite
-from st4rtrack.io.formats.common import OPENCV_FROM_OPENGL, camera_frames, image_intrinsics, lengths, need, world_from_cameras
+from st4rtrack.io.formats.common import (
+    OPENCV_FROM_OPENGL,
+    anchor_pinhole,
+    camera_frames,
+    fx_fy_cx_cy,
+    image_intrinsics,
+    lengths,
+    world_from_cameras,
+)
 from st4rtrack.io.formats.content import PointCloud, choose_pixels, depth_map, dynamic_masks, follow, has_dynamic_masks
 from st4rtrack.io.formats.frames import of_anchor
 from st4rtrack.io.formats.images import SceneImages, scene_images
 from st4rtrack.io.formats.ply import write_cloud
 from st4rtrack.io.formats.static import StaticPoints, static_points
-from st4rtrack.io.images import encode_jpeg
 from st4rtrack.scene import Scene
 from st4rtrack.types import UserError
+
+logger = logging.getLogger(__name__)
 
 _MAX_OBSERVATIONS = 1_500_000
 
@@ -29,24 +36,23 @@ _MAX_OBSERVATIONS = 1_500_000
 def write_colmap(scene: Scene, folder: str | Path, *, max_points: int = 100_000) -> None:
     """Write a COLMAP project: `images/` and a binary model in `sparse/0/`.
 
+    As in the scene, cameras have OpenCV axes, and the centre of the first pixel is (0.5, 0.5). Points are those of `static`.
+
     Args:
-        scene: in memory or on disk.
-        folder: existing output folder.
         max_points: Maximum number of 3D points; of their observations, at most 1,500,000 are written.
     Raises:
-        UserError: the scene has no cameras, or pycolmap is not installed.
+        UserError: the scene has no cameras.
     """
-    _model(scene, Path(folder), max_points, "colmap").write_binary(_sparse(folder))
+    _colmap(scene, Path(folder), max_points).write_binary(_sparse(folder))
 
 
 def write_colmap_text(scene: Scene, folder: str | Path, *, max_points: int = 100_000) -> None:
-    """Write a COLMAP project: `images/` and a text model in `sparse/0/`.
+    """Write a COLMAP project as `write_colmap`, with a text model.
 
     Args:
-        scene, folder: as in `write_colmap`.
         max_points: Maximum number of 3D points; of their observations, at most 1,500,000 are written.
     """
-    _model(scene, Path(folder), max_points, "colmap-text").write_text(_sparse(folder))
+    _colmap(scene, Path(folder), max_points).write_text(_sparse(folder))
 
 
 def _sparse(folder: str | Path) -> Path:
@@ -55,26 +61,13 @@ def _sparse(folder: str | Path) -> Path:
     return path
 
 
-def _model(scene: Scene, folder: Path, max_points: int, format: str):
-    pycolmap = need("pycolmap", format)
-    frames = camera_frames(scene)
-    images = scene_images(scene, distorted=True)
-    _write_images(images, frames, folder / "images")
-    return _reconstruction(pycolmap, scene, frames, images, static_points(scene).thinned(max_points, _MAX_OBSERVATIONS))
+def _colmap(scene: Scene, folder: Path, max_points: int) -> Any:
+    frames, images = camera_frames(scene), scene_images(scene, distorted=True)
+    images.write_jpegs(folder / "images", frames)
+    return _colmap_model(scene, frames, images, static_points(scene).thinned(max_points, _MAX_OBSERVATIONS))
 
 
-def _write_images(images: SceneImages, frames: np.ndarray, folder: Path) -> None:
-    folder.mkdir()
-    for frame, rgb in zip(frames, images.frames(frames)):
-        (folder / image_name(frame)).write_bytes(encode_jpeg(rgb))
-
-
-def image_name(frame: int) -> str:
-    """File name of the image of a frame."""
-    return f"frame_{frame:06d}.jpg"
-
-
-def _distortion_model(lens: Lens | None) -> tuple[str, list[float]]:
+def _colmap_lens(lens: Lens | None) -> tuple[str, list[float]]:
     """COLMAP's camera model with fx, fy, cx, cy, and its further parameters."""
     if lens is None:
         return "PINHOLE", []
@@ -83,13 +76,17 @@ def _distortion_model(lens: Lens | None) -> tuple[str, list[float]]:
     return ("OPENCV", list(lens.padded(4))) if not any(lens.padded(8)[4:]) else ("FULL_OPENCV", list(lens.padded(8)))
 
 
-def _reconstruction(pycolmap: ModuleType, scene: Scene, frames: np.ndarray, images: SceneImages, seen: StaticPoints):
+def _colmap_model(scene: Scene, frames: np.ndarray, images: SceneImages, seen: StaticPoints) -> Any:
+    """A `pycolmap.Reconstruction`."""
+    import pycolmap
+
     model = pycolmap.Reconstruction()
-    intrinsics, world_from_camera = image_intrinsics(scene, images.image_map), world_from_cameras(scene)
-    cameras, camera_of = np.unique(intrinsics[frames].reshape(-1, 9), axis=0, return_inverse=True)
-    for number, k in enumerate(cameras, 1):
-        model_name, coefficients = _distortion_model(images.image_map.lens)
-        params = [k[0], k[4], k[2], k[5], *coefficients]
+    pinholes = fx_fy_cx_cy(image_intrinsics(scene, images.image_map))[frames]
+    world_from_camera = world_from_cameras(scene)
+    cameras, camera_of = np.unique(pinholes, axis=0, return_inverse=True)
+    model_name, coefficients = _colmap_lens(images.image_map.lens)
+    for number, pinhole in enumerate(cameras.tolist(), 1):
+        params = [*pinhole, *coefficients]
         camera = pycolmap.Camera(camera_id=number, model=model_name, width=images.width, height=images.height, params=params)
         model.add_camera_with_trivial_rig(camera)
     order = np.lexsort((seen.point, seen.frame))
@@ -98,14 +95,9 @@ def _reconstruction(pycolmap: ModuleType, scene: Scene, frames: np.ndarray, imag
     pixels_px = images.image_map.source_from_network(seen.pixels_px[order])
     elements = [[] for _ in range(len(seen.points_world))]
     for image_id, (frame, low, high) in enumerate(zip(frames, first, after), 1):
-        image = pycolmap.Image(
-            name=image_name(frame),
-            keypoints=pixels_px[low:high],
-            camera_id=int(camera_of[image_id - 1]) + 1,
-            image_id=image_id,
-        )
-        pose = pycolmap.Rigid3d(invert_rigid(world_from_camera[frame])[:3])
-        model.add_image_with_trivial_frame(image, pose)
+        name, camera_id = f"frame_{frame:06d}.jpg", int(camera_of[image_id - 1]) + 1
+        image = pycolmap.Image(name=name, keypoints=pixels_px[low:high], camera_id=camera_id, image_id=image_id)
+        model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(invert_rigid(world_from_camera[frame])[:3]))
         for index, point in enumerate(seen.point[order][low:high].tolist()):
             elements[point].append(pycolmap.TrackElement(image_id, index))
     for place, colour, track in zip(seen.points_world, seen.colours, elements):
@@ -114,52 +106,44 @@ def _reconstruction(pycolmap: ModuleType, scene: Scene, frames: np.ndarray, imag
     return model
 
 
-logger = logging.getLogger(__name__)
-
-
 def write_transforms(scene: Scene, path: str | Path, *, max_points: int = 200_000) -> None:
-    """Write the `.json` and a folder `NAME_files/` with `images/`, `points.ply` and, if available, `masks/`.
+    """Write the `.json` of nerfstudio and a folder `NAME_files/` with `images/`, `points.ply` and, if available, `masks/`.
+
+    Cameras are world-from-camera with OpenGL axes (x right, y up, looking along -z) in the world frame of the scene, intrinsics
+    in pixels of the images.
 
     Args:
-        scene: in memory or on disk.
-        path: path of the `.json`; the folder `NAME_files/` beside it must not exist.
         max_points: Maximum number of static points to start Gaussian splatting from.
     Raises:
         UserError: the scene has no cameras.
     """
     path = Path(path)
     files = path.with_name(path.stem + "_files")
-    frames, images = camera_frames(scene), scene_images(scene, distorted=True)
-    (files / "images").mkdir(parents=True)
-    for frame, rgb in zip(frames, images.frames(frames)):
-        (files / "images" / f"frame_{frame:06d}.jpg").write_bytes(encode_jpeg(rgb))
-    masked = has_dynamic_masks(scene)
-    if masked:
-        (files / "masks").mkdir()
-        for frame, dynamic in zip(frames, dynamic_masks(scene, frames)):
-            mask = 255 - images.from_network(255 * dynamic.astype(np.uint8))
-            (files / "masks" / f"frame_{frame:06d}.png").write_bytes(cv2.imencode(".png", mask)[1].tobytes())
+    frames, images, masked = camera_frames(scene), scene_images(scene, distorted=True), has_dynamic_masks(scene)
+    images.write_jpegs(files / "images", frames)
+    for frame, dynamic in zip(frames, dynamic_masks(scene, frames) if masked else ()):
+        images.write_png(files / "masks" / f"frame_{frame:06d}.png", 255 - 255 * dynamic.astype(np.uint8), outside=255)
     static = static_points(scene).thinned(max_points)
     cloud = PointCloud(static.points_world.astype(np.float32), static.colours, None)
     write_cloud(cloud, files / "points.ply", lengths(scene.info))
-    content = _content(scene, frames, images, files.name, masked=masked) | {"lengths": lengths(scene.info)}
+    content = _transforms(scene, frames, images, files.name, masked=masked) | {"lengths": lengths(scene.info)}
     path.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
-def _content(scene: Scene, frames: np.ndarray, images: SceneImages, folder: str, *, masked: bool) -> dict[str, Any]:
-    intrinsics = image_intrinsics(scene, images.image_map)[frames]
+def _transforms(scene: Scene, frames: np.ndarray, images: SceneImages, folder: str, *, masked: bool) -> dict[str, Any]:
+    values = fx_fy_cx_cy(image_intrinsics(scene, images.image_map))[frames].tolist()
+    pinholes = [dict(zip(("fl_x", "fl_y", "cx", "cy"), value)) for value in values]
     camera_from_opengl = world_from_cameras(scene)[frames] @ OPENCV_FROM_OPENGL
-    shared = bool((intrinsics == intrinsics[0]).all())
+    shared = all(pinhole == pinholes[0] for pinhole in pinholes)
     entries = []
-    for frame, matrix, k in zip(frames.tolist(), camera_from_opengl, intrinsics):
+    for frame, matrix, pinhole in zip(frames.tolist(), camera_from_opengl, pinholes):
         entry: dict[str, Any] = {"file_path": f"{folder}/images/frame_{frame:06d}.jpg", "transform_matrix": matrix.tolist()}
         if masked:
             entry["mask_path"] = f"{folder}/masks/frame_{frame:06d}.png"
-        entry["time"] = float(scene.time_s[frame])
-        entries.append(entry if shared else entry | _pinhole(k))
+        entries.append(entry | {"time": float(scene.time_s[frame])} | ({} if shared else pinhole))
     return {
-        **_distortion(images.image_map.lens),
-        **(_pinhole(intrinsics[0]) if shared else {}),
+        **_nerfstudio_lens(images.image_map.lens),
+        **(pinholes[0] if shared else {}),
         "w": images.width,
         "h": images.height,
         "ply_file_path": f"{folder}/points.ply",
@@ -167,25 +151,15 @@ def _content(scene: Scene, frames: np.ndarray, images: SceneImages, folder: str,
     }
 
 
-def _distortion(lens: Lens | None) -> dict[str, Any]:
+def _nerfstudio_lens(lens: Lens | None) -> dict[str, Any]:
     """Camera model of nerfstudio and its distortion coefficients."""
     if lens is None:
         return {"camera_model": "OPENCV"}
     if lens.model == "fisheye":
         return {"camera_model": "OPENCV_FISHEYE", **dict(zip(("k1", "k2", "k3", "k4"), lens.padded(4)))}
-    found = dict(zip(("k1", "k2", "p1", "p2", "k3"), lens.padded(5)))
     if any(lens.padded(8)[5:]):
         logger.warning("this format has no coefficients k4 to k6: they are left out; use the format colmap")
-    return {"camera_model": "OPENCV", **found}
-
-
-def _pinhole(intrinsics: np.ndarray) -> dict[str, float]:
-    return {
-        "fl_x": float(intrinsics[0, 0]),
-        "fl_y": float(intrinsics[1, 1]),
-        "cx": float(intrinsics[0, 2]),
-        "cy": float(intrinsics[1, 2]),
-    }
+    return {"camera_model": "OPENCV", **dict(zip(("k1", "k2", "p1", "p2", "k3"), lens.padded(5)))}
 
 
 _NAME = "video"
@@ -198,9 +172,16 @@ _MAX_PROBABILITY = 0.98
 def write_shape_of_motion(scene: Scene, folder: str | Path, *, max_tracks: int = 2000) -> None:
     """Write images, masks, depth, cameras and tracks of dynamic points of all anchors.
 
+        images/NAME/frame_000000.jpg                 solved frames only
+        masks/NAME/frame_000000.png                  255 on dynamic pixels
+        aligned_depth_anything/NAME/frame_000000.png 16-bit inverse depth, 65535 at depth 1
+        droid_recon/NAME.npy                         cameras: a pickled dictionary
+        bootstapir/NAME/frame_A_frame_B.npy          [tracks, 4]: u, v in B of the tracks visible in A, and two logits
+
+    Source: https://github.com/vye16/shape-of-motion, `preproc/README.md` and the loader it names. There the centre of the first
+    pixel is (0, 0), and a track is visible where (1 - sigmoid(third)) (1 - sigmoid(fourth)) is above one half.
+
     Args:
-        scene: in memory or on disk.
-        folder: existing output folder.
         max_tracks: Maximum number of tracks of dynamic points per anchor.
     Raises:
         UserError: the scene has no cameras or no dynamic points, or more than 300 frames.
@@ -213,44 +194,29 @@ def write_shape_of_motion(scene: Scene, folder: str | Path, *, max_tracks: int =
         )
     if not has_dynamic_masks(scene):
         raise UserError("this scene does not tell dynamic from static pixels, which this format needs; run st4rtrack again")
-    places = {kind: folder / kind / _NAME for kind in ("images", "masks", "aligned_depth_anything", "bootstapir")}
-    for place in (*places.values(), folder / "droid_recon"):
-        place.mkdir(parents=True)
     depths = [depth_map(scene, int(frame)) for frame in frames]
     nearest = min(float(depth[depth > 0].min(initial=np.inf)) for depth in depths)
-    for frame, rgb, mask, depth in zip(frames, images.frames(frames), dynamic_masks(scene, frames), depths, strict=True):
-        (places["images"] / f"{_frame_name(frame)}.jpg").write_bytes(encode_jpeg(rgb))
+    images.write_jpegs(folder / "images" / _NAME, frames)
+    for frame, mask, depth in zip(frames, dynamic_masks(scene, frames), depths, strict=True):
         with np.errstate(divide="ignore"):
             inverse = np.where(depth > 0, 65535 * nearest / depth, 0).round().astype(np.uint16)
         for kind, values in (("masks", 255 * mask.astype(np.uint8)), ("aligned_depth_anything", inverse)):
-            png = cv2.imencode(".png", images.from_network(values))[1]
-            (places[kind] / f"{_frame_name(frame)}.png").write_bytes(png.tobytes())
-    np.save(folder / "droid_recon" / f"{_NAME}.npy", np.array(_cameras(scene, frames, images, nearest)))
-    _write_tracks(scene, frames, images, places["bootstapir"], max_tracks)
-
-
-def _frame_name(frame: int) -> str:
-    return f"frame_{frame:06d}"
-
-
-def _cameras(scene: Scene, frames: np.ndarray, images: SceneImages, unit: float) -> dict[str, np.ndarray]:
-    """The dictionary of the cameras; lengths are in `unit`, as the depth is."""
-    intrinsics = image_intrinsics(scene, images.image_map)
-    anchor = intrinsics[scene.anchor_index]
-    if not np.allclose(intrinsics, anchor, rtol=1e-3):
-        logger.warning("the focal length changes in this scene, but this format stores only one: that of the anchor is used")
+            images.write_png(folder / kind / _NAME / f"frame_{frame:06d}.png", values)
     poses = world_from_cameras(scene)[frames].copy()
-    poses[:, :3, 3] /= unit
-    fx_fy_cx_cy = anchor[[0, 1, 0, 1], [0, 1, 2, 2]] - [0, 0, 0.5, 0.5]
-    return {
+    poses[:, :3, 3] /= nearest  # lengths in the unit of the depth images
+    cameras = {
         "traj_c2w": poses,
-        "intrinsics": fx_fy_cx_cy,
+        "intrinsics": anchor_pinhole(scene, images.image_map) - [0, 0, 0.5, 0.5],
         "img_shape": np.array([images.height, images.width]),
         "tstamps": np.arange(len(frames)),
     }
+    for kind in ("droid_recon", f"bootstapir/{_NAME}"):
+        (folder / kind).mkdir(parents=True)
+    np.save(folder / "droid_recon" / f"{_NAME}.npy", np.array(cameras))
+    _write_pairs(scene, frames, images, folder / "bootstapir" / _NAME, max_tracks)
 
 
-def _write_tracks(scene: Scene, frames: np.ndarray, images: SceneImages, folder: Path, max_tracks: int) -> None:
+def _write_pairs(scene: Scene, frames: np.ndarray, images: SceneImages, folder: Path, max_tracks: int) -> None:
     """Write a file per pair of frames, with the tracks of all anchors that are visible in the first frame."""
     parts = [_tracks(of_anchor(scene, anchor), frames, images, max_tracks) for anchor in (scene.anchor_index, *scene.anchors)]
     tracks = np.concatenate([part for part in parts if part is not None] or [np.zeros((len(frames), 0, 4))], axis=1)
@@ -259,7 +225,7 @@ def _write_tracks(scene: Scene, frames: np.ndarray, images: SceneImages, folder:
     visible = (1 / (1 + np.exp(tracks[..., 2]))) * (1 / (1 + np.exp(tracks[..., 3]))) > 0.5
     for k, first in enumerate(frames):
         for other, second in zip(tracks, frames, strict=True):
-            np.save(folder / f"{_frame_name(first)}_{_frame_name(second)}.npy", other[visible[k]].astype(np.float32))
+            np.save(folder / f"frame_{first:06d}_frame_{second:06d}.npy", other[visible[k]].astype(np.float32))
 
 
 def _tracks(scene: Scene, frames: np.ndarray, images: SceneImages, max_tracks: int) -> np.ndarray | None:
@@ -270,9 +236,9 @@ def _tracks(scene: Scene, frames: np.ndarray, images: SceneImages, max_tracks: i
     share = float(np.asarray(moving, bool).mean())
     pixels = choose_pixels(scene, max(1, round(max_tracks / share)), drop_least_sure=0)
     pixels = pixels.select(np.asarray(moving, bool)[pixels.row, pixels.column])
-    rows, wanted = [], set(frames.tolist())
+    rows, written = [], set(frames.tolist())
     for frame, (points, visible) in enumerate(follow(scene, pixels)):
-        if frame not in wanted:
+        if frame not in written:
             continue
         network_px, _ = project_world(points, scene.cameras.world_from_camera[frame], scene.cameras.intrinsics[frame])
         known = all_finite(network_px)

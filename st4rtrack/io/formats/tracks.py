@@ -1,8 +1,11 @@
-"""Tracks: TAPVid-3D, and 2D tracks for other tools."""
+"""Tracks for other tools: 3D in the layout of TAPVid-3D and WorldTrack, and 2D in pixels of the source video.
+
+2D tracks are those of a grid of anchor pixels, or of query points, projected by the cameras of the scene. Positions in unsolved
+frames and behind the camera are left out.
+"""
 
 import csv
-import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,49 +14,13 @@ import numpy as np
 from st4rtrack.geometry.camera import project_world
 from st4rtrack.geometry.sampling import inside_image
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
-from st4rtrack.io.formats.common import camera_frames, image_intrinsics, world_from_cameras
+from st4rtrack.io.formats.common import anchor_pinhole, camera_frames, world_from_cameras
 from st4rtrack.io.formats.content import choose_pixels, follow
 from st4rtrack.io.formats.frames import at_constant_rate
 from st4rtrack.io.formats.images import scene_images
 from st4rtrack.io.queries import read_queries, tracks_of_queries
 from st4rtrack.io.worldtrack import encode_jpeg, write_worldtrack
 from st4rtrack.scene import Scene
-
-logger = logging.getLogger(__name__)
-
-
-def write_tapvid3d(scene: Scene, path: str | Path, *, max_tracks: int = 1024) -> None:
-    """Write the tracks of a grid of anchor pixels.
-
-    Args:
-        scene: in memory or on disk.
-        path: path of the `.npz`; replaced if it exists.
-        max_tracks: Maximum number of tracks.
-    Raises:
-        UserError: the scene has no cameras or no tracks.
-    """
-    camera_from_world = invert_rigid(world_from_cameras(scene, every_frame=True))
-    images = scene_images(scene)
-    intrinsics = image_intrinsics(scene, images.image_map)
-    anchor = intrinsics[scene.anchor_index]
-    if not np.allclose(intrinsics, anchor, rtol=1e-3):
-        logger.warning("the focal length changes in this scene, but this format stores only one: that of the anchor is used")
-    tracks, visibility = [], []
-    pixels = choose_pixels(scene, max_tracks)
-    query_px = images.image_map.source_from_network(pixels.centre_px)
-    for camera, (points, visible) in zip(camera_from_world, follow(scene, pixels)):
-        tracks.append(transform_points(camera, points.astype(np.float64)).astype(np.float32))
-        visibility.append(visible)
-    write_worldtrack(
-        Path(path),
-        images_jpeg=map(encode_jpeg, images.frames(range(len(scene)))),
-        fx_fy_cx_cy=anchor[[0, 1, 0, 1], [0, 1, 2, 2]],
-        camera_from_world=camera_from_world,
-        visibility=np.stack(visibility),
-        tracks_camera=np.stack(tracks),
-        queries_xyt=np.column_stack([query_px, np.full(len(pixels), scene.anchor_index)]),
-    )
-
 
 _TRACKER_COLUMNS = """5 1 20 enable e|3 1 75 name name|2 1 58 track_x|2 1 58 track_y|2 1 63 offset_x|2 1 63 offset_y|4 1 27 T|4 1 27 R
 4 1 27 S|2 0 45 error|1 1 0 error_min|1 1 0 error_max|1 1 0 pattern_x|1 1 0 pattern_y|1 1 0 pattern_r|1 1 0 pattern_t
@@ -63,36 +30,51 @@ _TRACKER_COLUMNS = """5 1 20 enable e|3 1 75 name name|2 1 58 track_x|2 1 58 tra
 """Columns of the table of a Tracker4 node: type, whether shown, width, name and label (the name if missing)."""
 
 
+def write_tapvid3d(scene: Scene, path: str | Path, *, max_tracks: int = 1024) -> None:
+    """Write images and the tracks of a grid of anchor pixels, as `bench` and the tools of these data sets read them.
+
+    Tracks are in the camera frame of each frame, `queries_xyt` are their pixels in the anchor and its frame index, cameras are
+    camera-from-world with OpenCV axes, intrinsics in pixels of the images.
+
+    Args:
+        max_tracks: Maximum number of tracks.
+    Raises:
+        UserError: the scene has no cameras or no tracks.
+    """
+    camera_from_world = invert_rigid(world_from_cameras(scene, every_frame=True))
+    images, pixels = scene_images(scene), choose_pixels(scene, max_tracks)
+    tracks, visibility = (np.stack(part) for part in zip(*follow(scene, pixels)))
+    query_px = images.image_map.source_from_network(pixels.centre_px)
+    write_worldtrack(
+        Path(path),
+        images_jpeg=map(encode_jpeg, images.frames(range(len(scene)))),
+        fx_fy_cx_cy=anchor_pinhole(scene, images.image_map),
+        camera_from_world=camera_from_world,
+        visibility=visibility,
+        tracks_camera=transform_points(camera_from_world, tracks.astype(np.float64)),
+        queries_xyt=np.column_stack([query_px, np.full(len(pixels), scene.anchor_index)]),
+    )
+
+
 @dataclass(frozen=True)
 class Tracks2D:
-    """2D tracks in source pixels.
+    """2D tracks in source pixels."""
 
-    Attributes:
-        pixels_px: [time, tracks, 2] (u, v); NaN where left out.
-        visible: [time, tracks] bool, visible and inside the image.
-        time_s: [time] seconds.
-        rate: frames per second.
-        size: (height, width) of the image.
-    """
+    pixels_px: np.ndarray  # [time, tracks, 2] (u, v); NaN where left out
+    visible: np.ndarray  # [time, tracks] bool, visible and inside the image
+    time_s: np.ndarray  # [time] seconds
+    rate: float  # frames per second
+    size: tuple[int, int]  # (height, width) of the image
+    first_frame: int  # number of the first frame
 
-    pixels_px: np.ndarray
-    visible: np.ndarray
-    time_s: np.ndarray
-    rate: float
-    size: tuple[int, int]
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the tracks."""
-        return [f"track_{k:04d}" for k in range(self.pixels_px.shape[1])]
-
-    def curve(self, track: int) -> Iterator[tuple[int, float, float]]:
-        """Frame, u and v where a track is visible."""
-        for frame in np.flatnonzero(self.visible[:, track]).tolist():
-            yield frame, *self.pixels_px[frame, track].tolist()
+    def curves(self) -> Iterator[tuple[str, list[tuple[int, float, float]]]]:
+        """Name of each track, and frame number, u and v where it is visible."""
+        for track in range(self.pixels_px.shape[1]):
+            frames = np.flatnonzero(self.visible[:, track]).tolist()
+            yield f"track_{track:04d}", [(self.first_frame + t, *self.pixels_px[t, track].tolist()) for t in frames]
 
 
-def tracks_2d(scene: Scene, queries: Path | None, max_tracks: int) -> Tracks2D:
+def tracks_2d(scene: Scene, queries: Path | None, max_tracks: int, first_frame: int = 0) -> Tracks2D:
     """2D tracks of query points of a file, or of a grid of at most `max_tracks` anchor pixels.
 
     Raises:
@@ -109,105 +91,89 @@ def tracks_2d(scene: Scene, queries: Path | None, max_tracks: int) -> Tracks2D:
     network_px, _ = project_world(points, poses, intrinsics)
     pixels_px = np.where(solved[:, None, None], output.pixel_map.source_from_network(network_px), np.nan)
     visible = visible & inside_image(pixels_px, *output.source_size)
-    return Tracks2D(pixels_px, visible, np.asarray(output.time_s, np.float64), rate, output.source_size)
+    return Tracks2D(pixels_px, visible, np.asarray(output.time_s, np.float64), rate, output.source_size, first_frame)
 
 
-def write_csv(
-    scene: Scene, path: str | Path, *, queries: Path | None = None, max_tracks: int = 400, first_frame: int = 1
-) -> None:
-    """Write one row per track and frame: frame, time in seconds, track, u, v, visible (1 or 0).
-
-    Args:
-        scene: in memory or on disk.
-        path: path of the file; replaced if it exists.
-        queries: CSV or npz file of query points, u,v[,frame] in source pixels. Default: a grid of anchor pixels.
-        max_tracks: Maximum number of tracks of the grid.
-        first_frame: Number of the first frame.
-    Raises:
-        UserError: the scene has no cameras or no tracks, or a query is outside the image.
-    """
-    tracks = tracks_2d(scene, queries, max_tracks)
-    with Path(path).open("w", newline="", encoding="ascii") as file:
+def _csv(tracks: Tracks2D, path: Path) -> None:
+    """Write a row per track and frame."""
+    with path.open("w", newline="", encoding="ascii") as file:
         writer = csv.writer(file)
         writer.writerow(["frame", "time", "track", "u", "v", "visible"])
-        for track in range(len(tracks.names)):
-            for frame in np.flatnonzero(np.isfinite(tracks.pixels_px[:, track, 0])).tolist():
-                u, v = tracks.pixels_px[frame, track]
-                visible = int(tracks.visible[frame, track])
-                writer.writerow([first_frame + frame, f"{tracks.time_s[frame]:.6f}", track, f"{u:.4f}", f"{v:.4f}", visible])
+        for track, frame in np.argwhere(np.isfinite(tracks.pixels_px[..., 0]).T).tolist():
+            (u, v), visible = tracks.pixels_px[frame, track], int(tracks.visible[frame, track])
+            number, time = tracks.first_frame + frame, f"{tracks.time_s[frame]:.6f}"
+            writer.writerow([number, time, track, f"{u:.4f}", f"{v:.4f}", visible])
 
 
-def write_after_effects(scene: Scene, folder: str | Path, *, queries: Path | None = None, max_tracks: int = 20) -> None:
-    """Write one text file per track with keyframes of Transform > Position; the first frame is at 0.
-
-    Args:
-        scene: in memory or on disk.
-        folder: existing folder; files of these names are replaced.
-        queries: CSV or npz file of query points, u,v[,frame] in source pixels. Default: a grid of anchor pixels.
-        max_tracks: Maximum number of tracks of the grid.
-    """
-    tracks = tracks_2d(scene, queries, max_tracks)
+def _after_effects(tracks: Tracks2D, folder: Path) -> None:
+    """Write a text file per track with keyframes of Transform > Position, as the program copies them to the clipboard."""
     height, width = tracks.size
     head = ["Adobe After Effects 8.0 Keyframe Data", "", f"\tUnits Per Second\t{tracks.rate:.6g}"]
     head += [f"\tSource Width\t{width}", f"\tSource Height\t{height}"]
     head += ["\tSource Pixel Aspect Ratio\t1", "\tComp Pixel Aspect Ratio\t1", "", "Transform\tPosition"]
     head += ["\tFrame\tX pixels\tY pixels\tZ pixels\t"]
-    for track, name in enumerate(tracks.names):
-        rows = [f"\t{frame}\t{u:.4f}\t{v:.4f}\t0\t" for frame, u, v in tracks.curve(track)]
+    for name, curve in tracks.curves():
+        rows = [f"\t{frame}\t{u:.4f}\t{v:.4f}\t0\t" for frame, u, v in curve]
         text = "\r\n".join([*head, *rows, "", "End of Keyframe Data", ""])
-        (Path(folder) / f"{name}.txt").write_text(text, encoding="ascii", newline="")
+        (folder / f"{name}.txt").write_text(text, encoding="ascii", newline="")
 
 
-def write_nuke(
-    scene: Scene, path: str | Path, *, queries: Path | None = None, max_tracks: int = 100, first_frame: int = 1
-) -> None:
-    """Write a Nuke script with a Tracker4 node.
-
-    Args:
-        scene: in memory or on disk.
-        path: path of the file; replaced if it exists.
-        queries: CSV or npz file of query points, u,v[,frame] in source pixels. Default: a grid of anchor pixels.
-        max_tracks: Maximum number of tracks of the grid.
-        first_frame: Number of the first frame.
-    """
-    tracks = tracks_2d(scene, queries, max_tracks)
-    height = tracks.size[0]
+def _nuke(tracks: Tracks2D, path: Path) -> None:
+    """Write a script with a Tracker4 node, pasted or opened with File > Insert Comp Nodes."""
     columns = [entry.split() for line in _TRACKER_COLUMNS.splitlines() for entry in line.split("|")]
     table = [f"{{ {' '.join(column[:4])} {column[-1]} 1 }}" for column in columns]
     rows = []
-    for track, name in enumerate(tracks.names):
-        curve = [(first_frame + frame, u, height - v) for frame, u, v in tracks.curve(track)]  # the origin is bottom left
+    for name, curve in tracks.curves():
         if not curve:
             continue
-        x = " ".join(f"x{frame} {x:.4f}" for frame, x, _ in curve)
-        y = " ".join(f"x{frame} {y:.4f}" for frame, _, y in curve)
-        first = f"x{curve[0][0]}"
-        boxes = "-15 -15 15 15 -10 -10 10 10"
+        x = " ".join(f"x{frame} {u:.4f}" for frame, u, _ in curve)
+        y = " ".join(f"x{frame} {tracks.size[0] - v:.4f}" for frame, _, v in curve)  # the origin is bottom left
+        first, boxes = f"x{curve[0][0]}", "-15 -15 15 15 -10 -10 10 10"
         rows.append(
             f'{{ {{curve K {first} 1}} "{name}" {{curve {x}}} {{curve {y}}} {{curve K {first} 0}} {{curve K {first} 0}} '
             f"1 0 0 {{curve {first} 0}} 1 0 {boxes} {' '.join(['{}'] * 11)} }}"
         )
     lines = ["Tracker4 {", " inputs 0", f" tracks {{ {{ 1 {len(table)} {len(rows)} }}", "{ " + "\n".join(table), "}", "{ "]
-    lines += [*rows, "}", "}", f" reference_frame {first_frame}", " name st4rtrack", "}", ""]
-    Path(path).write_text("\n".join(lines), encoding="ascii", newline="\n")
+    lines += [*rows, "}", "}", f" reference_frame {tracks.first_frame}", " name st4rtrack", "}", ""]
+    path.write_text("\n".join(lines), encoding="ascii", newline="\n")
 
 
-def write_3de(
-    scene: Scene, path: str | Path, *, queries: Path | None = None, max_tracks: int = 400, first_frame: int = 1
-) -> None:
-    """Write 2D tracks as 3DEqualizer exports them: per track the name, colour, number of frames, and lines `frame x y`.
+def _3de(tracks: Tracks2D, path: Path) -> None:
+    """Write the text of 3DEqualizer's 2D track exporter, which mmSolver also reads: name, colour, number of frames, positions."""
+    curves = list(tracks.curves())
+    lines = [str(len(curves))]
+    for name, curve in curves:
+        positions = [f"{frame} {u:.4f} {tracks.size[0] - v:.4f}" for frame, u, v in curve]
+        lines += [name, "0", str(len(curve)), *positions]
+    path.write_text("\n".join([*lines, ""]), encoding="ascii", newline="\n")
 
-    Args:
-        scene: in memory or on disk.
-        path: path of the file; replaced if it exists.
-        queries: CSV or npz file of query points, u,v[,frame] in source pixels. Default: a grid of anchor pixels.
-        max_tracks: Maximum number of tracks of the grid.
-        first_frame: Number of the first frame.
-    """
-    tracks = tracks_2d(scene, queries, max_tracks)
-    height = tracks.size[0]
-    lines = [str(len(tracks.names))]
-    for track, name in enumerate(tracks.names):
-        curve = [f"{first_frame + frame} {u:.4f} {height - v:.4f}" for frame, u, v in tracks.curve(track)]
-        lines += [name, "0", str(len(curve)), *curve]
-    Path(path).write_text("\n".join([*lines, ""]), encoding="ascii", newline="\n")
+
+def _writer(write: Callable[[Tracks2D, Path], None], max_tracks: int, first_frame: int = 1) -> Callable[..., None]:
+    """Writer of a format of 2D tracks, with the options of all such formats."""
+
+    def writer(
+        scene: Scene,
+        path: str | Path,
+        *,
+        queries: Path | None = None,
+        max_tracks: int = max_tracks,
+        first_frame: int = first_frame,
+    ) -> None:
+        """Write 2D tracks.
+
+        Args:
+            queries: CSV or npz file of query points, u,v[,frame] in source pixels. Default: a grid of anchor pixels.
+            max_tracks: Maximum number of tracks of the grid.
+            first_frame: Number of the first frame.
+        Raises:
+            UserError: the scene has no cameras or no tracks, or a query is outside the image.
+        """
+        write(tracks_2d(scene, queries, max_tracks, first_frame), Path(path))
+
+    return writer
+
+
+write_csv = _writer(_csv, 400)
+write_after_effects = _writer(_after_effects, 20, first_frame=0)
+write_nuke = _writer(_nuke, 100)
+write_3de = _writer(_3de, 400)

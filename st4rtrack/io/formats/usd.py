@@ -44,8 +44,6 @@ def write_usd(
     """Write `/World` with `tracking` (Points), `tracks` (BasisCurves), `reconstruction` (Points) and `camera`.
 
     Args:
-        scene: in memory or on disk.
-        path: path of a new `.usdc` (binary) or `.usda` (text) file.
         max_points: Maximum number of the anchor's dynamic points. Default: 50,000, fewer in long videos.
         max_tracks: Maximum number of tracks over the whole video, as curves of up to 64 corners; 0: none.
         max_still_points: Maximum number of points of the reconstruction of all frames; 0: none.
@@ -81,7 +79,7 @@ def _write(stage: Any, scene: Scene, poses: np.ndarray, max_points: int, max_tra
 
 
 def _pxr(module: str) -> ModuleType:
-    return need(f"pxr.{module}", "usd", "usd-core")
+    return need(f"pxr.{module}", "usd")
 
 
 def _camera(stage: Any, scene: Scene, poses: np.ndarray, codes: list[float]) -> None:

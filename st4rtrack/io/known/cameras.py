@@ -13,7 +13,7 @@ import numpy as np
 
 from st4rtrack.geometry.lens import LensModel
 from st4rtrack.geometry.transforms import invert_rigid, rigid
-from st4rtrack.io.formats.common import OPENCV_FROM_OPENGL, need
+from st4rtrack.io.formats.common import OPENCV_FROM_OPENGL
 from st4rtrack.io.known.layouts import MAPANYTHING_SIDE, MONST3R_DEPTH, MONST3R_INTRINSICS, MONST3R_POSES, layout_of
 from st4rtrack.io.known.matching import PATCH_PX, rows_by_count, rows_by_name, rows_by_number, rows_by_time
 from st4rtrack.io.known.matrices import require_cameras, require_intrinsics, rotation_from_file
@@ -228,10 +228,7 @@ def _tum(path: Path, wxyz: tuple[int, ...] = (7, 4, 5, 6)) -> CameraFile:
 
 
 def _transforms(path: Path) -> CameraFile:
-    """Read nerfstudio: world-from-camera with OpenGL axes; frames are matched by `time`, else by image name.
-
-    Image size and intrinsics are global or per frame; intrinsics of other sizes are scaled to the size of the first frame.
-    """
+    """Read nerfstudio: world-from-camera with OpenGL axes; frames are matched by `time`, else by image name."""
     label = str(path)
     try:
         said = parse_json(path.read_text(encoding="utf-8"))
@@ -327,7 +324,8 @@ def _colmap(folder: Path) -> CameraFile:
     model = next((each for each in places if any((each / f"images.{ending}").is_file() for ending in ("bin", "txt"))), None)
     if model is None:
         raise UserError(f"{folder} is not a COLMAP model: it has no images.bin or images.txt, nor has sparse/0; give {KINDS}")
-    pycolmap = need("pycolmap", "colmap")
+    import pycolmap
+
     try:
         images = sorted(pycolmap.Reconstruction(str(model)).images.values(), key=lambda image: image.name)
         images = [image for image in images if image.has_pose]

@@ -12,25 +12,15 @@ MONST3R_POSES, MONST3R_INTRINSICS, MONST3R_DEPTH = "pred_traj.txt", "pred_intrin
 
 @dataclass(frozen=True)
 class NpzLayout:
-    """Names of the arrays in an `.npz` with an entry per frame, and what they mean. Poses have OpenCV axes.
+    """Names of the arrays in an `.npz` with an entry per frame, and what they mean. Poses have OpenCV axes."""
 
-    Attributes:
-        cameras: [n, 3 or 4, 4] poses.
-        intrinsics: [n, 3, 3], [3, 3], or fx, fy, cx, cy.
-        depth: [n, height, width] or [n, height, width, 1] z-depth in the unit of the poses.
-        camera_from_world: whether the poses map from world to camera; otherwise from camera to world.
-        image: array [n, height, width, ...] with the image size of the intrinsics; `None`: the source size.
-        crop: whether the image is a centre crop of the source image.
-        marker: an array that only this layout has.
-    """
-
-    cameras: str
-    intrinsics: str
-    depth: str
-    camera_from_world: bool = False
-    image: str | None = None
-    crop: Literal["never", "if square", "always"] = "never"
-    marker: str | None = None
+    cameras: str  # [n, 3 or 4, 4] poses
+    intrinsics: str  # [n, 3, 3], [3, 3], or fx, fy, cx, cy
+    depth: str  # [n, height, width] or [n, height, width, 1] z-depth in the unit of the poses
+    camera_from_world: bool = False  # whether the poses map from world to camera; otherwise from camera to world
+    image: str | None = None  # array [n, height, width, ...] with the image size of the intrinsics; `None`: the source size
+    crop: Literal["never", "if square", "always"] = "never"  # whether the image is a centre crop of the source image
+    marker: str | None = None  # an array that only this layout has
 
     def cropped(self, height: int, width: int) -> bool:
         """Whether images of this size are centre crops of the source images."""

@@ -33,28 +33,16 @@ DEPTH_SUFFIXES = frozenset({".npy", ".npz", ".png", ".tif", ".tiff", ".exr"})
 
 @dataclass(frozen=True)
 class FrameMaps:
-    """Maps of the frames of a video, read on demand.
+    """Maps of the frames of a video, read on demand."""
 
-    Attributes:
-        count: number of maps.
-        read: reads the map [h, w] of a row.
-        label: name of the file, for messages.
-        digest: name and digest of the content.
-        cropped: the maps are centre crops of the source images.
-    """
-
-    count: int
-    read: Callable[[int], np.ndarray]
-    label: str
-    digest: str
-    cropped: bool = False
+    count: int  # number of maps
+    read: Callable[[int], np.ndarray]  # reads the map [h, w] of a row
+    label: str  # name of the file, for messages
+    digest: str  # name and digest of the content
+    cropped: bool = False  # the maps are centre crops of the source images
 
     def of_video(self, video: Video, source: SourceSize, network: tuple[int, int]) -> Callable[[int], np.ndarray]:
-        """Function that reads the map of a frame at network size (height, width); nearest pixels, 0 outside the map.
-
-        Raises:
-            UserError: the number of maps does not match the video; on reading: a file is damaged or has another aspect ratio.
-        """
+        """Function that reads the map of a frame at network size (height, width); nearest pixels, 0 outside the map."""
         one = self.count == 1 and len(video) > 1  # one map for all frames
         rows = np.zeros(len(video), int) if one else rows_by_count(self.count, video, self.label)
         return lambda index: at_network_size(self.read(int(rows[index])), network, source, self.label, cropped=self.cropped)
@@ -128,11 +116,7 @@ def frame_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
 
 
 def read_map(path: Path, arrays: tuple[str, ...], what: str) -> np.ndarray:
-    """Read a map: an `.npy`, an `.npz` (first of `arrays` in it), an OpenEXR depth channel, or an image as stored.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
+    """Read a map: an `.npy`, an `.npz` (first of `arrays` in it), an OpenEXR depth channel, or an image as stored."""
     if path.suffix.lower() == ".npz":
         return read_npz(path, key := _array_among(path, arrays))[key]
     if path.suffix.lower() == ".npy":
@@ -195,11 +179,7 @@ _CHANNELS = ("Z", "Depth", "depth", "Y", "R", "V")
 
 
 def read_exr_depth(path: Path) -> np.ndarray:
-    """Read the depth channel (or the only channel) of an OpenEXR image, [height, width] float32.
-
-    Raises:
-        UserError: the package is missing, or the file is damaged or has no depth channel.
-    """
+    """Read the depth channel (or the only channel) of an OpenEXR image, [height, width] float32."""
     try:
         openexr: Any = importlib.import_module("OpenEXR")
     except ImportError:

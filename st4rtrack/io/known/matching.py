@@ -120,16 +120,11 @@ LARGEST_CROP = 0.2
 
 @dataclass(frozen=True)
 class SourceSize:
-    """Size of the source video and its map to network pixels.
+    """Size of the source video and its map to network pixels."""
 
-    Attributes:
-        height, width: source size in pixels.
-        pixel_map: map from source pixels to network pixels.
-    """
-
-    height: int
+    height: int  # height, width: source size in pixels
     width: int
-    pixel_map: PixelMap
+    pixel_map: PixelMap  # map from source pixels to network pixels
 
 
 def network_from_file(

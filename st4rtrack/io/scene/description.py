@@ -222,12 +222,7 @@ MAX_FRAMES = 10**7
 
 
 def require_possible(data: dict[str, Any]) -> None:
-    """Validate the values of `scene.json` before memory is allocated for them.
-
-    Raises:
-        ValueError: a value is impossible; the message names it.
-        KeyError: a value is missing.
-    """
+    """Validate the values of `scene.json` before memory is allocated for them."""
     for name in ("num_frames", "height", "width", "anchor_index"):
         if type(data[name]) is not int:
             raise ValueError(f"{name} is not a whole number")
