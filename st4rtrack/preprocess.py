@@ -147,7 +147,7 @@ def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resize an image: area averaging when shrinking, bicubic otherwise.
 
     The release shrinks with Pillow's Lanczos, which widens with the scale. OpenCV's does not and would alias. Area averages
-    are the only OpenCV filter that uses every source pixel, and the difference does not justify a dependency on Pillow.
+    are the only OpenCV filter that uses every source pixel, and the difference does not justify a second resampler.
     """
     if image.shape[:2] == (height, width):
         return image

@@ -38,7 +38,7 @@ STARTS = {"os.system", "os.popen", "subprocess.run", "subprocess.Popen", "subpro
 NETWORK = {"urllib.request", "http.client", "requests", "httpx", "aiohttp", "ftplib", "smtplib", "gdown", "wget"}
 SHOWN = {"https://pytorch.org/get-started/locally"}
 """Addresses that users are told."""
-UNPICKLER = Path("io/byte_objects.py")
+UNPICKLER = Path("io/npz.py")
 """The one file with an unpickler of its own, of an allow-list."""
 HUB = {Path("model/hub.py"), Path("model/hub_model.py")}
 """The files that fetch and upload, by the hub's library."""

@@ -10,9 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from st4rtrack.io.animation import is_animated
 from st4rtrack.io.files import absolute, matches_of, write_whole
-from st4rtrack.io.images import IMAGE_SUFFIXES, images_among
+from st4rtrack.io.images import IMAGE_SUFFIXES, images_among, is_animated
 from st4rtrack.io.scene import SCENE_JSON, SCENE_ZARR
 from st4rtrack.io.scene.description import quality_to_json, read_json
 from st4rtrack.io.text import redacted

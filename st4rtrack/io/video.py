@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from st4rtrack.io.animation import is_animated, open_animation
 from st4rtrack.io.files import matches_of
 from st4rtrack.io.frames import FrameReader, frames_of, whole_video
-from st4rtrack.io.images import IMAGE_SUFFIXES, images_among, open_encoded_images, open_images
+from st4rtrack.io.images import IMAGE_SUFFIXES, images_among, is_animated, open_animation, open_encoded_images, open_images
 from st4rtrack.io.memory import MAX_PIXELS
 from st4rtrack.io.npz import npz_keys, read_npz
 from st4rtrack.io.video_file import open_video_file

@@ -14,9 +14,9 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from st4rtrack.io.exif import focal_from_35mm
 from st4rtrack.io.files import require_downloaded
 from st4rtrack.io.frames import whole_video
+from st4rtrack.io.images import focal_from_35mm
 from st4rtrack.io.memory import MAX_PIXELS
 from st4rtrack.io.video_packets import is_cut_off, packets_of, read_announcements
 from st4rtrack.io.video_pixels import FrameConverter, has_alpha, hdr_curve

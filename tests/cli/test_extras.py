@@ -21,7 +21,7 @@ from tests.synthetic_scene import synthetic_scene
 PACKAGE = Path(st4rtrack.__file__).parent
 CLONE = PACKAGE.parent
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-OPTIONAL_MODULES = ["PIL", "OpenEXR", "anny", "embreex", "fast_simplification", "imageio", "matplotlib", "pandas", "pillow_heif"]
+OPTIONAL_MODULES = ["OpenEXR", "anny", "embreex", "fast_simplification", "imageio", "matplotlib", "pandas", "pillow_heif"]
 OPTIONAL_MODULES += ["pxr", "ray", "rerun", "scipy", "tensorboard", "trimesh", "viser"]
 COMMANDS = {
     "view": ["view", "scene"],
@@ -82,7 +82,7 @@ def test_extras_are_covered_and_named_correctly() -> None:
 
 
 def test_imports_at_module_level_are_core_dependencies() -> None:
-    core = {re.split("[>=<]", line)[0].replace("-", "_") for line in PROJECT["dependencies"]} | {"st4rtrack", "cv2"}
+    core = {re.split("[>=<]", line)[0].replace("-", "_") for line in PROJECT["dependencies"]} | {"st4rtrack", "cv2", "PIL"}
     for path in PACKAGE.rglob("*.py"):
         for node in ast.parse(path.read_text()).body:
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
