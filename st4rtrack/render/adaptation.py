@@ -1,7 +1,7 @@
 """Summary picture of adaptations: scenes side by side, and curves of the training loss and held-out loss."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -31,103 +31,56 @@ class Curve:
 
 
 def draw_curves(
-    title: str,
-    curves: Sequence[Curve],
-    size: tuple[int, int],
-    *,
-    text: int = 14,
-    marked_x: float | None = None,
-    across: str = "step",
+    title: str, curves: Sequence[Curve], size: tuple[int, int], *, text: int = 14, marked_x: float | None = None
 ) -> np.ndarray:
-    """Draw curves over a common axis that starts at the smallest x; y starts at zero if the values come near it."""
+    """Draw curves over steps from the smallest x; y starts at zero if the values come near it; a vertical line at `marked_x`."""
     height, width = size
     image = np.full((height, width, 3), PAGE, np.uint8)
     put_text(image, title, 0, 1.1 * text, text, INK, bold=True)
-    x, y = (np.concatenate([np.asarray(getattr(curve, axis), np.float64) for curve in curves] or [[]]) for axis in "xy")
-    known = np.isfinite(x) & np.isfinite(y)
-    if not known.any():
+    drawn = [np.stack([curve.x, curve.y], axis=1).astype(np.float64) for curve in curves]
+    drawn = [points[np.isfinite(points).all(axis=1)] for points in drawn]
+    every = np.concatenate([np.zeros((0, 2)), *drawn])
+    if not len(every):
         put_text(image, "no data", 0, height / 2, text, GREY)
         return image
-    box = _Box(_limits(x[known], pad=False), _limits(y[known], pad=True), size, text)
-    _draw_axes(image, box, text, across)
+    low, high = _limits(every)
+    left = max(text_width(number(y), text) for y in (low[1], high[1])) + text // 2
+    right, bottom, top = width - text // 2, height - round(1.8 * text), round(2.0 * text)
+
+    def pixels(points: np.ndarray) -> np.ndarray:
+        return (left, bottom) + (points - low) / (high - low) * (right - left, top - bottom)
+
+    for y in np.linspace(low[1], high[1], 3):
+        level = float(pixels(np.array([low[0], y]))[1])
+        line(image, np.array([left, level]), np.array([right, level]), NOTHING)
+        put_text(image, number(y), left - text // 2, level + 0.35 * text, text, GREY, align="right")
+    put_text(image, f"{low[0]:g}", left, height - 0.4 * text, text, GREY)
+    put_text(image, f"step {high[0]:g}", right, height - 0.4 * text, text, GREY, align="right")
     large = cv2.resize(image, (width * _ENLARGED, height * _ENLARGED), interpolation=cv2.INTER_NEAREST)
     if marked_x is not None:
-        ends = box.pixels(np.array([marked_x, marked_x]), np.array(box.y))
-        line(large, ends[0] * _ENLARGED, ends[1] * _ENLARGED, ACCENT, _ENLARGED)
-    for curve in curves:
-        _draw_curve(large, curve, box)
+        ends = pixels(np.array([[marked_x, low[1]], [marked_x, high[1]]])) * _ENLARGED
+        line(large, ends[0], ends[1], ACCENT, _ENLARGED)
+    for curve, points in zip(curves, drawn, strict=True):
+        corners = pixels(points) * _ENLARGED
+        for start, end in pairwise(corners):
+            line(large, start, end, curve.colour, 3)
+        for centre in corners if curve.marks or len(corners) == 1 else ():
+            dot(large, centre, 2.5 * _ENLARGED, curve.colour)
     image = np.ascontiguousarray(cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA))
-    _draw_legend(image, curves, text)
+    end: float = width
+    for curve in reversed(curves if len(curves) > 1 else []):  # the legend, beside the title
+        end -= put_text(image, curve.name, end, 1.1 * text, text, curve.colour, align="right") + text
     return image
 
 
-@dataclass(frozen=True)
-class _Box:
-    """Plot box that maps values to pixels."""
-
-    x: tuple[float, float]
-    y: tuple[float, float]
-    size: tuple[int, int]
-    text: int
-
-    @property
-    def left(self) -> int:
-        return max(text_width(number(value), self.text) for value in self.y) + self.text // 2
-
-    @property
-    def right(self) -> int:
-        return self.size[1] - self.text // 2
-
-    @property
-    def top(self) -> int:
-        return round(2.0 * self.text)
-
-    @property
-    def bottom(self) -> int:
-        return self.size[0] - round(1.8 * self.text)
-
-    def pixels(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Pixels [points, 2] of values [points]."""
-        across = (np.asarray(x, np.float64) - self.x[0]) / (self.x[1] - self.x[0])
-        up = (np.asarray(y, np.float64) - self.y[0]) / (self.y[1] - self.y[0])
-        return np.stack([self.left + across * (self.right - self.left), self.bottom - up * (self.bottom - self.top)], axis=-1)
-
-
-def _limits(values: np.ndarray, *, pad: bool) -> tuple[float, float]:
-    low, high = float(values.min()), float(values.max())
-    if pad:
-        low = 0.0 if 0 <= low < 0.5 * high else low - 0.08 * (high - low)
-        high += 0.08 * (high - low)
-    if high - low <= 1e-9 * max(abs(low), abs(high), 1e-6):
-        high = low + max(abs(low), 1.0)
-    return low, high
-
-
-def _draw_axes(image: np.ndarray, box: _Box, text: int, across: str) -> None:
-    for share in (0.0, 0.5, 1.0):
-        value = box.y[0] + share * (box.y[1] - box.y[0])
-        level = float(box.pixels(np.array([box.x[0]]), np.array([value]))[0, 1])
-        line(image, np.array([box.left, level]), np.array([box.right, level]), NOTHING)
-        put_text(image, number(value), box.left - text // 2, level + 0.35 * text, text, GREY, align="right")
-    put_text(image, f"{box.x[0]:g}", box.left, image.shape[0] - 0.4 * text, text, GREY)
-    put_text(image, f"{across} {box.x[1]:g}", box.right, image.shape[0] - 0.4 * text, text, GREY, align="right")
-
-
-def _draw_curve(large: np.ndarray, curve: Curve, box: _Box) -> None:
-    known = np.isfinite(curve.x) & np.isfinite(curve.y)
-    pixels = box.pixels(curve.x[known], curve.y[known]) * _ENLARGED
-    for start, end in pairwise(pixels):
-        line(large, start, end, curve.colour, 3)
-    if curve.marks or len(pixels) == 1:
-        for centre in pixels:
-            dot(large, centre, 2.5 * _ENLARGED, curve.colour)
-
-
-def _draw_legend(image: np.ndarray, curves: Sequence[Curve], text: int) -> None:
-    """Draw curve names in their colours at the right of the title; nothing for a single curve."""
-    right: float = image.shape[1]
-    for curve in reversed(curves if len(curves) > 1 else []):
-        right -= put_text(image, curve.name, right, 1.1 * text, text, curve.colour, align="right") + text
+def _limits(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest (x, y) [2] of the plot of points [points, 2]."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    margin = 0.08 * (high[1] - low[1])
+    low[1] = 0.0 if 0 <= low[1] < 0.5 * high[1] else low[1] - margin
+    high[1] += margin
+    flat = high - low <= 1e-9 * np.maximum(np.maximum(np.abs(low), np.abs(high)), 1e-6)
+    return low, np.where(flat, low + np.maximum(np.abs(low), 1.0), high)
 
 
 PLOTS_PER_ROW = 4
@@ -202,23 +155,12 @@ def _column(scene: Scene, name: str, moving: np.ndarray, width: int, text: int) 
 def _half_layout(scene: Scene, width: int) -> Layout:
     """Layout of three frames side by side in half the page width, with full-size text."""
     height, frame_width = scene.rgb.shape[1:3]
-    whole = plan_layout(min(3, len(scene)), height, frame_width, 2 * width)
-    shown, gutter = min(3, len(scene)), whole.gutter
-    pitch = (width + gutter) // 3
-    cell_width = pitch - gutter
-    cell_height = max(round(cell_width * height / frame_width), 1)
-    return Layout(
-        width=width,
-        margin=0,
-        gutter=gutter,
-        heading=whole.heading,
-        text=whole.text,
-        small=whole.small,
-        cell_height=cell_height,
-        cell_width=cell_width,
-        pitch=pitch,
-        shown=shown,
-        rows_abreast=1,
+    shown = min(3, len(scene))
+    whole = plan_layout(shown, height, frame_width, 2 * width)
+    pitch = (width + whole.gutter) // 3
+    cell = pitch - whole.gutter, max(round((pitch - whole.gutter) * height / frame_width), 1)
+    return replace(
+        whole, width=width, margin=0, cell_width=cell[0], cell_height=cell[1], pitch=pitch, shown=shown, rows_abreast=1
     )
 
 

@@ -18,7 +18,7 @@ from st4rtrack.options import KnownGeometry
 from st4rtrack.preprocess import undistort
 from st4rtrack.types import PixelMap, UserError, Video
 
-KINDS = (
+INTRINSICS_KINDS = (
     "fx or fx,fy or fx,fy,cx,cy in pixels of the source video, a text file with those or with a 3 x 3 matrix, an .npz, "
     "or a file for --cameras"
 )
@@ -38,16 +38,16 @@ def read_intrinsics(word: str | Path | np.ndarray, video: Video, source: SourceS
     """
     if isinstance(word, np.ndarray):
         return _of_frames(require_intrinsics(word, "the array"), video, source, "the array of intrinsics")
-    numbers = _numbers(str(word))
+    numbers = _parsed(str(word))
     if numbers is not None:
         return _of_frames(_matrix(numbers, source, "--intrinsics"), video, source, "--intrinsics")
     path = Path(word)
     if not path.exists():
-        raise UserError(f"the intrinsics {str(word)!r} are neither numbers nor a file; give {KINDS}")
-    if path.suffix == ".txt" and (numbers := _numbers(path.read_text(encoding="utf-8", errors="replace"))) is not None:
+        raise UserError(f"the intrinsics {str(word)!r} are neither numbers nor a file; give {INTRINSICS_KINDS}")
+    if path.suffix == ".txt" and (numbers := _parsed(path.read_text(encoding="utf-8", errors="replace"))) is not None:
         return _of_frames(_matrix(numbers, source, str(path)), video, source, str(path))
     if path.suffix == ".npz":
-        return _of_npz(path, video, source, network)
+        return _intrinsics_of_npz(path, video, source, network)
     return intrinsics_of_cameras(read_cameras(path), video, source, network)
 
 
@@ -59,7 +59,7 @@ def intrinsics_of_cameras(cameras: CameraFile, video: Video, source: SourceSize,
     """
     found = cameras.intrinsics_of_image(source.height, source.width)
     if found is None:
-        raise UserError(f"{cameras.label} has cameras but no intrinsics; give {KINDS}")
+        raise UserError(f"{cameras.label} has cameras but no intrinsics; give {INTRINSICS_KINDS}")
     intrinsics, size = found
     rows = cameras.rows(video)
     has = np.flatnonzero(rows >= 0)
@@ -70,7 +70,7 @@ def intrinsics_of_cameras(cameras: CameraFile, video: Video, source: SourceSize,
     return pixel_map.network_intrinsics(intrinsics[rows])
 
 
-def _of_npz(path: Path, video: Video, source: SourceSize, network: tuple[int, int]) -> np.ndarray:
+def _intrinsics_of_npz(path: Path, video: Video, source: SourceSize, network: tuple[int, int]) -> np.ndarray:
     keys = npz_keys(path)
     if {"data", "inds"} <= set(keys) and len(read_npz(path, "data")["data"].shape) == 2:  # ViPE
         said = read_npz(path, "data", "inds")
@@ -97,12 +97,12 @@ def _matrix(numbers: list[float], source: SourceSize, label: str) -> np.ndarray:
     if len(numbers) == 9:
         return require_intrinsics(np.array(numbers).reshape(3, 3), label)
     if len(numbers) not in (1, 2, 4):
-        raise UserError(f"{label} has {len(numbers)} numbers; give {KINDS}")
+        raise UserError(f"{label} has {len(numbers)} numbers; give {INTRINSICS_KINDS}")
     focal = [numbers[0], numbers[min(1, len(numbers) - 1)]]
     return require_intrinsics(np.array([*focal, *(numbers[2:] or (source.width / 2, source.height / 2))]), label)
 
 
-def _numbers(text: str) -> list[float] | None:
+def _parsed(text: str) -> list[float] | None:
     """Parse a text of numbers separated by commas or spaces; `None` if it contains anything else."""
     try:
         return [float(word) for word in text.replace(",", " ").split()] or None
@@ -110,7 +110,7 @@ def _numbers(text: str) -> list[float] | None:
         return None
 
 
-KINDS = (
+DISTORTION_KINDS = (
     "k1[,k2[,p1,p2[,k3[,k4,k5,k6]]]] or fisheye:k1,k2,k3,k4, a calibration file of OpenCV or ROS (.yml, .yaml, .xml, .json), "
     "a COLMAP model folder, or a nerfstudio transforms.json"
 )
@@ -187,11 +187,11 @@ def _of_word(word: Any, video: Video) -> tuple[Distortion, np.ndarray | None]:
 
 def _require(model: str, coefficients: tuple[float, ...], label: str) -> Distortion:
     if model not in COUNTS or not np.isfinite(coefficients).all():
-        raise UserError(f"{label} has no distortion coefficients that can be used; give {KINDS}")
+        raise UserError(f"{label} has no distortion coefficients that can be used; give {DISTORTION_KINDS}")
     if len(coefficients) > 8 and not any(coefficients[8:]):  # of OpenCV's 12 or 14; thin prisms and tilts are not supported
         coefficients = coefficients[:8]
     if len(coefficients) not in COUNTS[model]:
-        raise UserError(f"{label} has {len(coefficients)} coefficients of the model {model}; give {KINDS}")
+        raise UserError(f"{label} has {len(coefficients)} coefficients of the model {model}; give {DISTORTION_KINDS}")
     name: LensModel = "fisheye" if model == "fisheye" else "opencv"
     return Distortion(name, coefficients)
 
@@ -199,7 +199,7 @@ def _require(model: str, coefficients: tuple[float, ...], label: str) -> Distort
 def _of_file(path: Path, video: Video) -> tuple[Distortion, np.ndarray | None]:
     source, size = SourceSize(video.height, video.width, PixelMap()), (video.height, video.width)
     if not path.exists():
-        raise UserError(f"the distortion {str(path)!r} is neither numbers nor a file; give {KINDS}")
+        raise UserError(f"the distortion {str(path)!r} is neither numbers nor a file; give {DISTORTION_KINDS}")
     if path.is_file() and (calibration := _calibration(path)) is not None:
         distortion, intrinsics, file_size = calibration
         if file_size is None or file_size == size:
