@@ -7,18 +7,7 @@ import cv2
 import numpy as np
 
 from st4rtrack.io.files import write_whole
-from st4rtrack.render.draw import (
-    ACCENT,
-    GREY,
-    INK,
-    PAGE,
-    TIME_MAP,
-    model_name,
-    number,
-    put_text,
-    text_width,
-    video_name,
-)
+from st4rtrack.render.draw import ACCENT, GREY, INK, PAGE, TIME_MAP, model_name, number, put_text, text_width, video_name
 from st4rtrack.render.panels import reconstruction_panel, tracks_panel
 from st4rtrack.render.rows import (
     Layout,
@@ -32,14 +21,7 @@ from st4rtrack.render.rows import (
     put_heading,
     tracks_row,
 )
-from st4rtrack.render.sample import (
-    AnchorTracks,
-    ShownFrames,
-    choose_frames,
-    moving_pixels,
-    read_frames,
-    read_tracks,
-)
+from st4rtrack.render.sample import AnchorTracks, ShownFrames, choose_frames, moving_pixels, read_frames, read_tracks
 from st4rtrack.scene import Scene
 from st4rtrack.types import UserError
 

@@ -27,12 +27,7 @@ from st4rtrack.render.draw import (
     robust_range,
     text_width,
 )
-from st4rtrack.render.sample import (
-    MOVING_TAIL,
-    STATIC_TAIL,
-    AnchorTracks,
-    ShownFrames,
-)
+from st4rtrack.render.sample import MOVING_TAIL, STATIC_TAIL, AnchorTracks, ShownFrames
 from st4rtrack.scene import Scene
 
 _ENLARGED = 2
