@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -65,28 +65,21 @@ def open_images(paths: list[Path], source: str, rate: float) -> Video:
     if times is not None:
         logger.info("the image names of %s are used as timestamps (%.3f s from the first to the last)", source, times[-1])
     paths = [path.resolve() for path in paths]  # the working directory may change before a frame is read
-    sizes = [_stored_size(path, label) for path, label in zip(paths, labels, strict=True)]
+    sizes = [_read(path, label, lambda file, label=label: _size(file, label)) for path, label in zip(paths, labels, strict=True)]
     for label, size in zip(labels, sizes, strict=True):
         if size and sizes[0] and sorted(size) != sorted(sizes[0]):  # sorted: the orientation is unknown here
-            raise UserError(_sizes_differ(label, size, labels[0], sizes[0]))
+            raise _sizes_differ(label, size, labels[0], sizes[0])
     if (pages := len(_tiff_pages(paths[0]))) > 1:
         logger.warning("only the first of %d pages of %s is read; give the file itself to read all", pages, labels[0])
     name = paths[0].parent.name
-    video = open_encoded_images(lambda i: _content(paths[i], labels[i]), labels, name, source, rate)
+    video = open_encoded_images(lambda i: _read(paths[i], labels[i], lambda file: file.read()), labels, name, source, rate)
     return video if times is None else replace(video, time_s=times)
 
 
-def _content(path: Path, label: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{label} cannot be read ({error.strerror}); check its permissions, or remove it") from error
-
-
-def _stored_size(path: Path, label: str) -> tuple[int, int] | None:
+def _read(path: Path, label: str, read: Callable[[IO[bytes]], Any]) -> Any:
     try:
         with path.open("rb") as file:
-            return _size(file, label)
+            return read(file)
     except OSError as error:
         raise UserError(f"{label} cannot be read ({error.strerror}); check its permissions, or remove it") from error
 
@@ -107,7 +100,7 @@ def open_encoded_images(load: Callable[[int], bytes], labels: list[str], name: s
         for i in indices:
             image = _to_rgb(*_decode(load(i), labels[i]), bits)
             if image.shape[:2] != (height, width):
-                raise UserError(_sizes_differ(labels[i], image.shape[:2], labels[0], (height, width)))
+                raise _sizes_differ(labels[i], image.shape[:2], labels[0], (height, width))
             yield image
 
     video = whole_video(name, source, height, width, np.arange(len(labels)) / rate, frames_at)
@@ -190,8 +183,8 @@ def decode_stored(data: bytes, label: str, flags: int = cv2.IMREAD_UNCHANGED) ->
     return image
 
 
-def _sizes_differ(label: str, size: tuple[int, ...], first_label: str, first: tuple[int, ...]) -> str:
-    return (
+def _sizes_differ(label: str, size: tuple[int, ...], first_label: str, first: tuple[int, ...]) -> UserError:
+    return UserError(
         f"{label} is {size[1]}x{size[0]} pixels but {first_label} {first[1]}x{first[0]}; "
         "all images must have the same size, so resize or remove it"
     )

@@ -9,6 +9,7 @@ import numpy as np
 import zarr
 
 from st4rtrack.io.installation import pip_install
+from st4rtrack.io.text import short
 from st4rtrack.types import UserError
 
 _CODECS = frozenset({"BytesCodec", "ZstdCodec", "BloscCodec", "GzipCodec", "Crc32cCodec", "TransposeCodec"})
@@ -203,8 +204,7 @@ class LazyArray(np.lib.mixins.NDArrayOperatorsMixin):
             return np.asarray(read())
         except (ValueError, RuntimeError, OSError, MemoryError) as error:
             place = f"{self.source or self._array.store_path}: {self._array.path}"
-            why = " ".join(str(error).split())[:160] or type(error).__name__
-            raise UserError(f"{place} cannot be read ({why}); make the scene again with --overwrite") from error
+            raise UserError(f"{place} cannot be read ({short(error)}); make the scene again with --overwrite") from error
 
 
 def _is_basic(part: Any) -> bool:

@@ -17,6 +17,7 @@ from numpy.lib import format as npy
 
 from st4rtrack.io.files import require_downloaded
 from st4rtrack.io.memory import free_bytes
+from st4rtrack.io.text import short
 from st4rtrack.types import UserError
 
 WRITE_AGAIN = "fetch or write the file again"
@@ -30,7 +31,7 @@ def read_header(stream: IO[bytes], label: str) -> tuple[tuple[int, ...], bool, n
             version = npy.read_magic(stream)
             shape, fortran, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(stream)
     except Exception as error:  # NumPy parses a Python literal, which can fail with any kind of error
-        raise UserError(f"{label} cannot be read ({_short(error)}); {WRITE_AGAIN}") from error
+        raise UserError(f"{label} cannot be read ({short(error)}); {WRITE_AGAIN}") from error
     if dtype.itemsize == 0 or any(isinstance(size, bool) or size < 0 for size in shape):
         raise UserError(f"{label} cannot be read (invalid header: shape {list(shape)}, dtype {dtype}); {WRITE_AGAIN}")
     return shape, fortran, dtype
@@ -53,7 +54,7 @@ def read_array(stream: IO[bytes], label: str, size: int) -> np.ndarray:
     except MemoryError as error:
         raise UserError(f"{label} does not fit into memory ({claimed / 1e9:.1f} GB); use a machine with more") from error
     except ValueError as error:
-        raise UserError(f"{label} cannot be read ({_short(error)}); {WRITE_AGAIN}") from error
+        raise UserError(f"{label} cannot be read ({short(error)}); {WRITE_AGAIN}") from error
     return data.reshape(shape[::-1]).T if fortran else data.reshape(shape)
 
 
@@ -88,11 +89,6 @@ def read_into(stream: IO[bytes], target: memoryview, label: str) -> None:
         done += len(piece)
 
 
-def _short(error: Exception) -> str:
-    """The message of an exception on one line of bounded length."""
-    return " ".join(str(error).split())[:160] or type(error).__name__
-
-
 def read_byte_objects(data: bytes, shape: tuple[int, ...], label: str) -> np.ndarray:
     """Read an array of byte strings from a pickle without executing anything in it."""
     try:
@@ -101,8 +97,7 @@ def read_byte_objects(data: bytes, shape: tuple[int, ...], label: str) -> np.nda
     except UserError as error:
         raise UserError(f"{label} {error}") from None
     except Exception as error:  # a damaged pickle can fail with any kind of error
-        why = " ".join(str(error).split())[:160] or type(error).__name__
-        raise UserError(f"{label} is damaged ({why}); fetch or write the file again") from error
+        raise UserError(f"{label} is damaged ({short(error)}); fetch or write the file again") from error
     array = np.empty(len(found), object)
     array[:] = [_as_bytes(item, label) for item in found]
     return array.reshape(shape)
@@ -247,8 +242,7 @@ def opened_npz(path: Path) -> Iterator[zipfile.ZipFile]:
     except UserError:
         raise
     except Exception as error:  # a damaged archive can fail with any kind of error
-        why = " ".join(str(error).split())[:160] or type(error).__name__
-        raise UserError(f"{path} is not an .npz file, or is damaged ({why}); fetch or write it again") from error
+        raise UserError(f"{path} is not an .npz file, or is damaged ({short(error)}); fetch or write it again") from error
 
 
 def _read_member(archive: zipfile.ZipFile, key: str, path: str) -> np.ndarray:

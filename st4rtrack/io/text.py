@@ -48,3 +48,8 @@ def without_home(text: str) -> str:
     """Replace the path of the user's home folder, which often contains a person's name, by `~`."""
     home = os.path.expanduser("~")  # noqa: PTH111 (pathlib raises for a user without a home folder)
     return text if len(home) < 2 else re.sub(rf"{re.escape(home)}(?=[/\\]|\b)", "~", text)
+
+
+def short(error: Exception) -> str:
+    """The message of an exception on one line of bounded length."""
+    return " ".join(str(error).split())[:160] or type(error).__name__

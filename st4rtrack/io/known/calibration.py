@@ -9,10 +9,9 @@ import numpy as np
 
 from st4rtrack.geometry.camera import scale_intrinsics
 from st4rtrack.geometry.lens import Lens, LensModel
-from st4rtrack.io.known.cameras import CameraFile, Distortion, read_cameras
-from st4rtrack.io.known.layouts import layout_of
+from st4rtrack.io.known.cameras import CameraFile, Distortion, layout_of, read_cameras
 from st4rtrack.io.known.matching import SourceSize, network_from_file, rows_by_count, rows_by_number
-from st4rtrack.io.known.matrices import require_intrinsics
+from st4rtrack.io.known.matrices import require_cameras, require_intrinsics
 from st4rtrack.io.npz import npz_keys, read_npz
 from st4rtrack.options import KnownGeometry
 from st4rtrack.preprocess import undistort
@@ -38,17 +37,40 @@ def read_intrinsics(word: str | Path | np.ndarray, video: Video, source: SourceS
     """
     if isinstance(word, np.ndarray):
         return _of_frames(require_intrinsics(word, "the array"), video, source, "the array of intrinsics")
-    numbers = _parsed(str(word))
-    if numbers is not None:
-        return _of_frames(_matrix(numbers, source, "--intrinsics"), video, source, "--intrinsics")
-    path = Path(word)
+    path, label, text = Path(word), "--intrinsics", str(word)
+    if path.suffix == ".txt" and path.is_file():
+        label, text = str(path), path.read_text(encoding="utf-8", errors="replace")
+    try:
+        numbers = [float(each) for each in text.replace(",", " ").split()]
+    except ValueError:
+        numbers = []
+    if numbers:
+        return _of_frames(_matrix(numbers, source, label), video, source, label)
     if not path.exists():
         raise UserError(f"the intrinsics {str(word)!r} are neither numbers nor a file; give {INTRINSICS_KINDS}")
-    if path.suffix == ".txt" and (numbers := _parsed(path.read_text(encoding="utf-8", errors="replace"))) is not None:
-        return _of_frames(_matrix(numbers, source, str(path)), video, source, str(path))
     if path.suffix == ".npz":
         return _intrinsics_of_npz(path, video, source, network)
     return intrinsics_of_cameras(read_cameras(path), video, source, network)
+
+
+def known_cameras(known: KnownGeometry) -> CameraFile | None:
+    """The known cameras of the options; `None` if there are none, or the solver is asked for them."""
+    if known.cameras is None or known.asks_solver:
+        return None
+    if isinstance(known.cameras, np.ndarray):
+        return CameraFile("the array of cameras", require_cameras(known.cameras, "the array of cameras"))
+    return read_cameras(Path(known.cameras))
+
+
+def known_intrinsics(
+    known: KnownGeometry, cameras: CameraFile | None, video: Video, source: SourceSize, network: tuple[int, int]
+) -> np.ndarray | None:
+    """Known intrinsics [T, 3, 3] in network pixels, or else those of the known cameras; errors: see `read_intrinsics`."""
+    if known.intrinsics is not None:
+        return read_intrinsics(known.intrinsics, video, source, network)
+    if cameras is None or cameras.intrinsics_of_image(source.height, source.width) is None:
+        return None
+    return intrinsics_of_cameras(cameras, video, source, network)
 
 
 def intrinsics_of_cameras(cameras: CameraFile, video: Video, source: SourceSize, network: tuple[int, int]) -> np.ndarray:
@@ -102,14 +124,6 @@ def _matrix(numbers: list[float], source: SourceSize, label: str) -> np.ndarray:
     return require_intrinsics(np.array([*focal, *(numbers[2:] or (source.width / 2, source.height / 2))]), label)
 
 
-def _parsed(text: str) -> list[float] | None:
-    """Parse a text of numbers separated by commas or spaces; `None` if it contains anything else."""
-    try:
-        return [float(word) for word in text.replace(",", " ").split()] or None
-    except ValueError:
-        return None
-
-
 DISTORTION_KINDS = (
     "k1[,k2[,p1,p2[,k3[,k4,k5,k6]]]] or fisheye:k1,k2,k3,k4, a calibration file of OpenCV or ROS (.yml, .yaml, .xml, .json), "
     "a COLMAP model folder, or a nerfstudio transforms.json"
@@ -132,19 +146,19 @@ def undistorted(video: Video, known: KnownGeometry) -> tuple[Video, PixelMap, Kn
     Raises:
         UserError: the distortion cannot be read, has no intrinsics, or is not invertible.
     """
-    size = (video.height, video.width)
+    size, cameras = (video.height, video.width), known_cameras(known)
     distortion, intrinsics = _of_word(known.distortion, video) if known.distortion is not None else (None, None)
-    others = _known_intrinsics(known, video) if known.intrinsics is not None or known.cameras is not None else None
-    if distortion is None and known.cameras is not None and not known.asks_solver and not isinstance(known.cameras, np.ndarray):
-        distortion = read_cameras(Path(known.cameras)).distortion
+    others = known_intrinsics(known, cameras, video, SourceSize(*size, PixelMap()), size)
+    if distortion is None and cameras is not None:
+        distortion = cameras.distortion
     if distortion is None and others is not None:
         aspect = np.log(others[:, 0, 0] / others[:, 1, 1])
         if abs(aspect[0]) > MIN_PIXEL_ASPECT and np.ptp(aspect) < MIN_PIXEL_ASPECT:
             distortion = Distortion("opencv", ())
     if distortion is None:
         return video, PixelMap(), known
-    if intrinsics is None:
-        intrinsics = others[0] if others is not None else None
+    if intrinsics is None and others is not None:
+        intrinsics = others[0]
     if intrinsics is None and video.focal_px is not None:
         intrinsics = np.array([[video.focal_px, 0, size[1] / 2], [0, video.focal_px, size[0] / 2], [0, 0, 1]])
     if intrinsics is None:
@@ -160,18 +174,6 @@ def undistorted(video: Video, known: KnownGeometry) -> tuple[Video, PixelMap, Kn
         ) from None
     known = known if others is not None else replace(known, intrinsics=intrinsics)
     return undistort(video, lens), PixelMap(lens=lens), known
-
-
-def _known_intrinsics(known: KnownGeometry, video: Video) -> np.ndarray | None:
-    """Known intrinsics [T, 3, 3] in source pixels."""
-    source = SourceSize(video.height, video.width, PixelMap())
-    size = (video.height, video.width)
-    if known.intrinsics is not None:
-        return read_intrinsics(known.intrinsics, video, source, size)
-    if known.asks_solver or isinstance(known.cameras, np.ndarray):
-        return None
-    cameras = read_cameras(Path(known.cameras))  # pyright: ignore[reportArgumentType] (not None)
-    return None if cameras.intrinsics_of_image(*size) is None else intrinsics_of_cameras(cameras, video, source, size)
 
 
 def _of_word(word: Any, video: Video) -> tuple[Distortion, np.ndarray | None]:
@@ -197,7 +199,8 @@ def _require(model: str, coefficients: tuple[float, ...], label: str) -> Distort
 
 
 def _of_file(path: Path, video: Video) -> tuple[Distortion, np.ndarray | None]:
-    source, size = SourceSize(video.height, video.width, PixelMap()), (video.height, video.width)
+    size = (video.height, video.width)
+    source = SourceSize(*size, PixelMap())
     if not path.exists():
         raise UserError(f"the distortion {str(path)!r} is neither numbers nor a file; give {DISTORTION_KINDS}")
     if path.is_file() and (calibration := _calibration(path)) is not None:

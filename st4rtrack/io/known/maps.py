@@ -12,7 +12,7 @@ import numpy as np
 
 from st4rtrack.io.images import IMAGE_SUFFIXES, decode_stored
 from st4rtrack.io.installation import install_extra
-from st4rtrack.io.known.layouts import LAYOUTS, MONST3R_DEPTH, MONST3R_POSES, layout_of
+from st4rtrack.io.known.cameras import LAYOUTS, MONST3R_DEPTH, MONST3R_POSES, layout_of
 from st4rtrack.io.known.matching import SourceSize, at_network_size, described, rows_by_count
 from st4rtrack.io.npz import npz_keys, npz_shape, read_npy, read_npz, read_npz_rows
 from st4rtrack.types import UserError, Video

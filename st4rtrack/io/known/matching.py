@@ -63,7 +63,9 @@ def rows_by_name(names: Sequence[str], video: Video, label: str) -> np.ndarray:
     Raises:
         UserError: a name has no number, or two have the same.
     """
-    own = [row for row, name in enumerate(names) if _is_of(video, name)]
+    numbered = re.compile(rf"{re.escape(video.name)}[-_. ]\d+")
+    paths = [Path(name) for name in names]
+    own = [row for row, path in enumerate(paths) if video.name in path.parts[:-1] or numbered.fullmatch(path.stem)]
     if own and len(own) < len(names):
         rows = rows_by_name([names[row] for row in own], video, label)
         return np.where(rows >= 0, np.array(own)[rows], -1)
@@ -75,7 +77,7 @@ def rows_by_name(names: Sequence[str], video: Video, label: str) -> np.ndarray:
         rows = np.array([row_of.get(images[frame].stem, -1) for frame in video.frame_index])
         if (rows >= 0).any():
             return rows
-    found = [re.findall(r"\d+", Path(name).stem) for name in names]
+    found = [re.findall(r"\d+", path.stem) for path in paths]
     for name, digits in zip(names, found, strict=True):
         if not digits:
             raise UserError(f"image {name!r} of {label} has no frame number in its name; name it like frame_000012.png")
@@ -86,12 +88,6 @@ def rows_by_name(names: Sequence[str], video: Video, label: str) -> np.ndarray:
         logger.info("the images of %s count from 1: %s is the first frame of the video", label, names[int(numbers.argmin())])
         numbers = numbers - 1
     return rows_by_number(numbers, video)
-
-
-def _is_of(video: Video, name: str) -> bool:
-    """Whether an image is in a folder named as the video, or is named as the video and a number."""
-    path = Path(name)
-    return video.name in path.parts[:-1] or re.fullmatch(rf"{re.escape(video.name)}[-_. ]\d+", path.stem) is not None
 
 
 def _of_several_videos(video: Video, label: str) -> UserError:

@@ -300,31 +300,21 @@ def _option(fields: Fields, name: str) -> str:
     return f"{option} {fields[name]}" if fields.get(name) is not None else f"no {option}"
 
 
-def _model(fields: Fields) -> str:
-    return f"--model {fields.get('info.model.name')} ({str(fields.get('info.model.hash'))[:12]})"
-
-
-def _size(fields: Fields) -> str:
-    return f"--size {max(_number(fields, 'height'), _number(fields, 'width')):g}"
-
-
-def _anchor(fields: Fields) -> str:
-    return f"--anchor {fields.get('info.options.anchor', fields.get('anchor_index'))}"
-
-
-def _refine(fields: Fields) -> str:
-    return "--refine" if fields.get("info.options.refine") else "--no-refine"
-
-
 _OPTIONS: list[tuple[tuple[str, ...], Callable[[Fields], str]]] = [
     (("info.source.video",), lambda fields: f"video {fields.get('info.source.video')}"),
-    (("info.model.name", "info.model.hash"), _model),
+    (
+        ("info.model.name", "info.model.hash"),
+        lambda fields: f"--model {fields.get('info.model.name')} ({str(fields.get('info.model.hash'))[:12]})",
+    ),
     (("info.model.dtype",), lambda fields: _option(fields, "info.model.dtype")),
-    (("height", "width"), _size),
-    (("anchor_index", "info.options.anchor"), _anchor),
+    (("height", "width"), lambda fields: f"--size {max(_number(fields, 'height'), _number(fields, 'width')):g}"),
+    (
+        ("anchor_index", "info.options.anchor"),
+        lambda fields: f"--anchor {fields.get('info.options.anchor', fields.get('anchor_index'))}",
+    ),
     (("points_dtype",), lambda fields: f"--points {fields.get('points_dtype')}"),
     (("info.options.depth_prior",), lambda fields: _option(fields, "info.options.depth_prior")),
-    (("info.options.refine",), _refine),
+    (("info.options.refine",), lambda fields: "--refine" if fields.get("info.options.refine") else "--no-refine"),
 ]
 _FRAME_FIELDS = ("info.source.first_frame", "info.source.last_frame", "num_frames", "info.source.fps")
 
