@@ -172,24 +172,16 @@ class LazyArray(np.lib.mixins.NDArrayOperatorsMixin):
 
     def _frames(self, first: Any) -> tuple[slice | np.ndarray, Any]:
         """Frames that an index of the first axis needs, and that index relative to these frames."""
-        length = len(self)
+        every = np.arange(len(self))
         if isinstance(first, slice):
-            chosen = range(length)[first]
-            if not chosen:
-                return slice(0, 0), slice(None)
-            low, high = min(chosen[0], chosen[-1]), max(chosen[0], chosen[-1])
-            return slice(low, high + 1, abs(chosen.step)), slice(None, None, 1 if chosen.step > 0 else -1)
-        if isinstance(first, int | np.integer) and not isinstance(first, bool):
-            index = range(length)[first]  # raises IndexError as NumPy would
-            return slice(index, index + 1), 0
+            chosen = every[first]
+            return np.sort(chosen), slice(None, None, 1 if first.step is None or first.step > 0 else -1)
         if isinstance(first, np.ndarray) and first.dtype == bool and first.shape == self.shape[: first.ndim] and first.ndim:
-            needed = np.flatnonzero(first.reshape(length, -1).any(axis=1))
+            needed = np.flatnonzero(first.reshape(len(every), -1).any(axis=1))
             return needed, first[needed]
-        if isinstance(first, np.ndarray) and np.issubdtype(first.dtype, np.integer):
-            if first.size and (first.min() < -length or first.max() >= length):
-                raise IndexError(f"index {first.min()} to {first.max()} is out of bounds for axis 0 with size {length}")
-            needed, inner = np.unique(first % length, return_inverse=True)
-            return needed, inner.reshape(first.shape)
+        if np.issubdtype(np.asarray(first).dtype, np.integer):
+            needed, inner = np.unique(every[first], return_inverse=True)
+            return needed, inner.reshape(np.shape(first))
         return slice(None), first
 
     def _read(self, frames: slice | np.ndarray) -> np.ndarray:

@@ -85,7 +85,7 @@ class WorldTrackSequence:
         return self._read_maps("foreground_mask").astype(bool) if "foreground_mask" in npz_keys(self.path) else None
 
     def _read_maps(self, key: str) -> np.ndarray:
-        return _required(read_npz(self.path, key)[key], key, self.name, -len(self), None, None)[: len(self)]
+        return _required(read_npz(self.path, key)[key], key, self.name, "time", "height", "width", frames=len(self))[: len(self)]
 
 
 def read_worldtrack(path: str | Path, *, name: str | None = None, num_frames: int | None = NUM_FRAMES) -> WorldTrackSequence:
@@ -207,22 +207,22 @@ def _length(path: Path, key: str, name: str, num_frames: int | None) -> int:
     return length
 
 
-def _required(array: np.ndarray, key: str, name: str, *shape: int | None) -> np.ndarray:
-    """An array of numbers of a shape; None: any size; a negative size: that many or more."""
+def _required(array: np.ndarray, key: str, name: str, *axes: str | int, frames: int = 0) -> np.ndarray:
+    """An array of numbers with the axes (a name: of any size) and at least that many frames."""
     if array.dtype.kind not in "biuf":
         raise UserError(f"{name}: {key} must hold numbers, it is {array.dtype}")
-    fits = (size is None or found == size or (size < 0 and found >= -size) for size, found in zip(shape, array.shape))
-    if array.ndim != len(shape) or not all(fits):
-        expected = ", ".join("any" if size is None else f"at least {-size}" if size < 0 else str(size) for size in shape)
-        raise UserError(f"{name}: {key} must be [{expected}], got {list(array.shape)}")
+    fits = array.ndim == len(axes) and all(isinstance(axis, str) or axis == size for axis, size in zip(axes, array.shape))
+    if not fits or len(array) < frames:
+        expected = f"[{', '.join(map(str, axes))}]" + (f" for {frames} frames" if frames else "")
+        raise UserError(f"{name}: {key} must be {expected}, got {list(array.shape)}")
     return array
 
 
 def _intrinsics(fx_fy_cx_cy: np.ndarray, name: str) -> np.ndarray:
-    _required(fx_fy_cx_cy, "fx_fy_cx_cy", name, 4)
-    if not np.isfinite(fx_fy_cx_cy).all() or not (fx_fy_cx_cy[:2] > 0).all():
+    pinhole = fx_fy_cx_cy if fx_fy_cx_cy.dtype.kind in "iuf" else np.zeros(0)
+    if pinhole.shape != (4,) or not np.isfinite(pinhole).all() or not (pinhole[:2] > 0).all():
         raise UserError(f"{name}: fx_fy_cx_cy must be four finite numbers with positive focal lengths, it is {fx_fy_cx_cy}")
-    fx, fy, cx, cy = (float(value) for value in fx_fy_cx_cy)
+    fx, fy, cx, cy = pinhole.tolist()
     return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
 
 
@@ -230,7 +230,7 @@ def _cameras(camera_from_anything: np.ndarray | None, length: int, name: str) ->
     """Camera-to-world poses [time, 4, 4]; the world frame is the camera frame of frame 0."""
     if camera_from_anything is None:
         return np.tile(np.eye(4), (length, 1, 1))
-    matrices = _required(camera_from_anything, "extrinsics_w2c", name, -length, 4, 4).astype(np.float64)[:length]
+    matrices = _required(camera_from_anything, "extrinsics_w2c", name, "time", 4, 4, frames=length)[:length].astype(np.float64)
     if not np.isfinite(matrices).all() or not (np.abs(np.linalg.det(matrices)) > 0).all():
         raise UserError(f"{name}: extrinsics_w2c must be finite, invertible matrices")
     world_from_camera = matrices[0] @ np.linalg.inv(matrices)
@@ -242,8 +242,11 @@ def _tracks(
     tracks_camera: np.ndarray, visibility: np.ndarray, world_from_camera: np.ndarray, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
     length = len(world_from_camera)
-    _required(tracks_camera, "tracks_XYZ", name, -length, None, 3)
-    _required(visibility, "visibility", name, *tracks_camera.shape[:2])
+    _required(tracks_camera, "tracks_XYZ", name, "time", "points", 3)
+    _required(visibility, "visibility", name, "time", "points")
+    if visibility.shape != tracks_camera.shape[:2]:
+        shapes = f"{list(tracks_camera.shape)} and {list(visibility.shape)}"
+        raise UserError(f"{name}: tracks_XYZ must be [time, points, 3] and visibility [time, points], they are {shapes}")
     with np.errstate(invalid="ignore"):  # infinite points stay non-finite
         tracks_world = transform_points(world_from_camera, tracks_camera[:length].astype(np.float64))
     return tracks_world, visibility[:length].astype(bool)

@@ -8,7 +8,7 @@ import numpy as np
 
 from st4rtrack.geometry.vectors import all_components, all_finite, length
 from st4rtrack.render.draw import PANEL, Colour
-from st4rtrack.render.points import View, orbit_view, splat
+from st4rtrack.render.points import View, fit_orbit, splat
 from st4rtrack.render.sample import ShownFrames, read_points
 from st4rtrack.scene import Scene
 
@@ -167,7 +167,9 @@ def best_view(
     """Choose the view, of two mirrored sides, that shows more of the cloud's surface."""
     points = cloud.points_world if len(cloud.points_world) else np.array([[0.0, 0.0, 1.0]])
     views = [
-        orbit_view(points, cameras, size, azimuth_deg=azimuth, elevation_deg=elevation_deg, must_see_world=must_see)
+        fit_orbit(points, cameras, size, azimuths_deg=(azimuth,), elevation_deg=elevation_deg, must_see_world=must_see).view(
+            azimuth
+        )
         for azimuth in azimuths_deg
     ]
     return max(views, key=lambda view: shown_share(cloud, view))

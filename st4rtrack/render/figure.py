@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 ENDINGS = (".pdf", ".png", ".jpg")
 _POINTS = 300_000
-_ENLARGED = 2
 _VIEW_ASPECT = 1.25
 _GAP_IN, _LETTERS_PT = 0.04, 7.0
 _SCREEN_DPI = 100
@@ -126,7 +125,6 @@ def draw_figure(scene: Scene, frames: Sequence[int], *, width_in: float, dpi: in
         azimuths_deg=(turn_deg,),
         spacing_px=17 * dpi / _SCREEN_DPI / 2,
         most_points=_POINTS,
-        enlarged=_ENLARGED,
     )
     figure = Figure(figsize=(layout.width, layout.height))
     for row, frame in enumerate(frames):

@@ -28,7 +28,15 @@ from st4rtrack.types import UserError
 LEAST_WIDTH_PX = 480
 GIF_FPS = 12.5
 _POINTS = 80_000
-_ENLARGED = 2
+
+_HEADINGS = {
+    "input": ("Video", ""),
+    "tracks": ("Tracks", "of the anchor's points"),
+    "pair": ("Pair output", "of the anchor and this frame"),
+    "reconstruction": ("Accumulated reconstruction", "and the camera path"),
+    "trajectories": ("Accumulated tracking", "the anchor's points now, and paths of the dynamic ones"),
+}
+"""Heading of each panel, and an explanation beside it."""
 
 Box = tuple[int, int, int, int]
 """Left, top, width, height in pixels."""
@@ -104,7 +112,6 @@ def _pictures(scene: Scene, frames: list[int], width: int, turn_deg: float) -> I
         azimuths_deg=np.linspace(0, turn_deg, 5).tolist(),
         spacing_px=max(17 * width / 1600, 12.0),
         most_points=_POINTS,
-        enlarged=_ENLARGED,
     )
     page = _page(layout)
     for k, frame in enumerate(frames):
@@ -169,13 +176,8 @@ def _page(layout: FilmLayout) -> np.ndarray:
     """Background common to all pictures: headings on white."""
     page = np.full((layout.height, layout.width, 3), PAGE, np.uint8)
     small = max(round(0.8 * layout.text), 9)
-    for (left, top, width, _), name, what in (
-        (layout.input, "Video", ""),
-        (layout.tracks, "Tracks", "of the anchor's points"),
-        (layout.pair, "Pair output", "of the anchor and this frame"),
-        (layout.reconstruction, "Accumulated reconstruction", "and the camera path"),
-        (layout.trajectories, "Accumulated tracking", "the anchor's points now, and paths of the dynamic ones"),
-    ):
+    for panel, (name, what) in _HEADINGS.items():
+        left, top, width, _ = getattr(layout, panel)
         baseline = top - 0.5 * layout.text
         used = put_text(page, name, left, baseline, layout.text, INK, bold=True) + small
         if text_width(what, small) < width - used:
@@ -195,14 +197,10 @@ def _composed(page: np.ndarray, layout: FilmLayout, scene: Scene, panels: Panels
     pair = panels.pair.copy()
     used = put_text(pair, "tracking", 0.6 * small, len(pair) - 0.7 * small, small, TRACKING, bold=True)
     put_text(pair, "reconstruction", used + 1.4 * small, len(pair) - 0.7 * small, small, RECONSTRUCTION, bold=True)
-    for (left, top, width, height), part in (
-        (layout.input, image),
-        (layout.tracks, panels.tracks),
-        (layout.pair, pair),
-        (layout.reconstruction, panels.reconstruction),
-        (layout.trajectories, panels.trajectories),
-    ):
-        picture[top : top + height, left : left + width] = part
+    for panel, part in (vars(panels) | {"input": image, "pair": pair}).items():
+        if panel in _HEADINGS:
+            left, top, width, height = getattr(layout, panel)
+            picture[top : top + height, left : left + width] = part
     left, top, width, height = layout.timeline
     done = round(width * (panels.frame + 1) / len(scene))
     picture[top : top + height, left : left + width] = NOTHING

@@ -23,7 +23,7 @@ from st4rtrack.render.clouds import (
     without_outliers,
 )
 from st4rtrack.render.draw import PANEL, RECONSTRUCTION, TIME_MAP, TRACKING, dot, line, lines, map_colours, rgb_tuple
-from st4rtrack.render.points import LARGEST_RADIUS_PX, Orbit, View, fit_orbit, shade_edges, splat
+from st4rtrack.render.points import Orbit, View, fit_orbit, shade_edges, splat
 from st4rtrack.render.rows import draw_tracks, identity_colours
 from st4rtrack.render.sample import AnchorTracks, PastTracks, ShownFrames, choose_frames, moving_pixels, read_frames, read_points
 from st4rtrack.scene import Scene
@@ -81,14 +81,11 @@ def tracks_panel(
     return shrunk(canvas, size)
 
 
-def splatted(cloud: Splats, view: View, enlarged: int = ENLARGED) -> np.ndarray:
+def splatted(cloud: Splats, view: View) -> np.ndarray:
     """Splat a cloud into a picture [height, width, 3] uint8, without back-facing points."""
     front = cloud.facing(view)
-    smaller, larger = (limit * enlarged / ENLARGED for limit in LARGEST_RADIUS_PX)
-    image, depth = splat(
-        view, front.points_world, front.colours, front.size_world, background=PANEL, largest_px=(smaller, larger)
-    )
-    return shade_edges(image, depth, reach_px=enlarged)
+    image, depth = splat(view, front.points_world, front.colours, front.size_world, background=PANEL)
+    return shade_edges(image, depth, reach_px=ENLARGED)
 
 
 def shrunk(canvas: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -118,7 +115,6 @@ def draw_cameras(
     length: float,
     *,
     until: int | None = None,
-    enlarged: int = ENLARGED,
 ) -> None:
     """Draw the camera path as a line and some cameras as pyramids, coloured by time; up to and including frame `until`."""
     count = len(cameras)
@@ -126,7 +122,7 @@ def draw_cameras(
     colours = map_colours(np.arange(count), (0, max(count - 1, 1)), TIME_MAP)
     centres, _ = view.project(cameras[: last + 1, :3, 3])
     for t in range(last):
-        line(canvas, centres[t], centres[t + 1], rgb_tuple(colours[t]), 2 * enlarged)
+        line(canvas, centres[t], centres[t + 1], rgb_tuple(colours[t]), 2 * ENLARGED)
     shown = {int(t) for t in np.rint(np.linspace(0, count - 1, _SHOWN_CAMERAS)) if t <= last} | {last}
     height, width = scene.rgb.shape[1:3]
     corners_px = np.array([[0, 0, 1], [width, 0, 1], [width, height, 1], [0, height, 1]], np.float64)
@@ -135,14 +131,12 @@ def draw_cameras(
         apex_and_corners = np.concatenate([np.zeros((1, 3)), length * rays])
         pixels, _ = view.project(transform_points(cameras[t], apex_and_corners))
         for a, b in ((0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (2, 3), (3, 4), (4, 1)):
-            line(canvas, pixels[a], pixels[b], rgb_tuple(colours[t]), enlarged + (t in (0, last)))
+            line(canvas, pixels[a], pixels[b], rgb_tuple(colours[t]), ENLARGED + (t in (0, last)))
         if np.isfinite(pixels[0]).all() and np.abs(pixels[0]).max() < 4 * max(canvas.shape):
-            dot(canvas, pixels[0], 2.0 * enlarged, rgb_tuple(colours[t]))
+            dot(canvas, pixels[0], 2.0 * ENLARGED, rgb_tuple(colours[t]))
 
 
-def draw_trajectories(
-    canvas: np.ndarray, view: View, tracks: AnchorTracks, colours: np.ndarray, *, enlarged: int = ENLARGED
-) -> None:
+def draw_trajectories(canvas: np.ndarray, view: View, tracks: AnchorTracks, colours: np.ndarray) -> None:
     """Draw the paths of the dynamic queries through the world: paler in the past, a disc at the end."""
     chosen = np.flatnonzero(tracks.moving)
     if not len(chosen):
@@ -154,12 +148,12 @@ def draw_trajectories(
     for band in np.array_split(np.arange(frames - 1), _BANDS):
         overlay = canvas.copy()
         start, end = (pixels[band + step][:, order].transpose(1, 0, 2).reshape(-1, 2) for step in (0, 1))  # point by point
-        lines(overlay, start, end, np.repeat(colours[chosen[order]], len(band), axis=0), enlarged)
+        lines(overlay, start, end, np.repeat(colours[chosen[order]], len(band), axis=0), ENLARGED)
         alpha = 0.3 + 0.7 * (int(band[-1]) + 1) / (frames - 1) if len(band) else 0.0
         cv2.addWeighted(overlay, alpha, canvas, 1 - alpha, 0, dst=canvas)
     for k in order:
         if np.isfinite(pixels[-1, k]).all() and np.abs(pixels[-1, k]).max() < 4 * max(canvas.shape):
-            dot(canvas, pixels[-1, k], 2.0 * enlarged, rgb_tuple(colours[chosen[k]]), rim=(40, 40, 40))
+            dot(canvas, pixels[-1, k], 2.0 * ENLARGED, rgb_tuple(colours[chosen[k]]), rim=(40, 40, 40))
 
 
 ELEVATION_DEG = 22.0
@@ -197,7 +191,6 @@ class PanelRenderer:
         azimuths_deg: Sequence[float],
         spacing_px: float,
         most_points: int,
-        enlarged: int,
     ) -> None:
         """Read some frames spread over the scene, and fit the views to them.
 
@@ -207,7 +200,6 @@ class PanelRenderer:
             azimuths_deg: azimuths from the mean camera at which the scene must fit, positive towards its better side.
             spacing_px: spacing of static tracks in the picture.
             most_points: approximate maximum number of points per picture.
-            enlarged: supersampling factor of the 3D views; smooths edges, takes time.
         Raises:
             UserError: the scene has no camera for some frame.
         """
@@ -215,7 +207,6 @@ class PanelRenderer:
         if not np.isfinite(self._cameras).all():
             raise UserError("this scene has no cameras for some frames; reconstruct it again with `st4rtrack run`")
         self.scene, self._cell, self._pair, self._view, self._most_points = scene, cell, pair, view, most_points
-        self._enlarged = enlarged
         self._keys = choose_frames(len(scene), KEY_FRAMES, scene.anchor_index)
         shown = read_frames(scene, self._keys)
         self._moving = moving_pixels(scene, self._keys)
@@ -273,18 +264,18 @@ class PanelRenderer:
         self._reconstruction_orbit = fitted(self._view, near_cameras(cloud, self._cameras), self._side)
 
     def _pair_picture(self, both: Splats, azimuth_deg: float) -> np.ndarray:
-        view = self._pair_orbit.view(azimuth_deg).scaled(self._enlarged)
-        return shrunk(splatted(both, view, self._enlarged), self._pair)
+        view = self._pair_orbit.view(azimuth_deg).scaled(ENLARGED)
+        return shrunk(splatted(both, view), self._pair)
 
     def _reconstruction(self, surface: Splats, frame: int, azimuth_deg: float) -> np.ndarray:
         past = [cloud for t, cloud in zip(self._keys.tolist(), self._key_clouds, strict=True) if t < frame]
-        view = self._reconstruction_orbit.view(azimuth_deg).scaled(self._enlarged)
-        canvas = splatted(merged([*past, surface]), view, self._enlarged)
-        draw_cameras(canvas, view, self.scene, self._cameras, self._frustum, until=frame, enlarged=self._enlarged)
+        view = self._reconstruction_orbit.view(azimuth_deg).scaled(ENLARGED)
+        canvas = splatted(merged([*past, surface]), view)
+        draw_cameras(canvas, view, self.scene, self._cameras, self._frustum, until=frame)
         return shrunk(canvas, self._view)
 
     def _trajectories(self, content: Splats, tracks: AnchorTracks, azimuth_deg: float) -> np.ndarray:
-        view = self._trajectories_orbit.view(azimuth_deg).scaled(self._enlarged)
-        canvas = splatted(content, view, self._enlarged)
-        draw_trajectories(canvas, view, tracks, self._colours, enlarged=self._enlarged)
+        view = self._trajectories_orbit.view(azimuth_deg).scaled(ENLARGED)
+        canvas = splatted(content, view)
+        draw_trajectories(canvas, view, tracks, self._colours)
         return shrunk(canvas, self._view)

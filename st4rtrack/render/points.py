@@ -67,27 +67,6 @@ class Orbit:
         return View(turned, self.intrinsics, self.height, self.width)
 
 
-def orbit_view(
-    points_world: np.ndarray,
-    world_from_camera: np.ndarray,
-    size: tuple[int, int],
-    *,
-    azimuth_deg: float,
-    elevation_deg: float,
-    must_see_world: np.ndarray | None = None,
-) -> View:
-    """View from beside and above a scene's cameras that fits the whole scene; see `fit_orbit`."""
-    orbit = fit_orbit(
-        points_world,
-        world_from_camera,
-        size,
-        azimuths_deg=(azimuth_deg,),
-        elevation_deg=elevation_deg,
-        must_see_world=must_see_world,
-    )
-    return orbit.view(azimuth_deg)
-
-
 def fit_orbit(
     points_world: np.ndarray,
     world_from_camera: np.ndarray,
@@ -157,7 +136,6 @@ def splat(
     size_world: np.ndarray | float,
     *,
     background: tuple[int, int, int],
-    largest_px: tuple[float, float] = LARGEST_RADIUS_PX,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Render points as discs with a depth buffer.
 
@@ -167,14 +145,13 @@ def splat(
         colours: [points, 3] uint8.
         size_world: [points] or a single value: diameter of a point in world units; discs cover at least a pixel.
         background: colour of empty pixels.
-        largest_px: maximum disc radius, for many points and for few.
     Returns:
         Picture [height, width, 3] uint8 and depth [height, width] float32, infinite in empty pixels.
     """
     pixels_px, depth = view.project(points_world)
     radius = 0.5 * np.broadcast_to(size_world, depth.shape) * view.intrinsics[0, 0] / np.where(depth > 0, depth, 1)
     # Few points may have large discs; of many points, large discs would be slow and cover their neighbours.
-    limit = float(np.clip(2 * np.sqrt(view.height * view.width / max(len(depth), 1)), *largest_px))
+    limit = float(np.clip(2 * np.sqrt(view.height * view.width / max(len(depth), 1)), *LARGEST_RADIUS_PX))
     with np.errstate(invalid="ignore"):
         keep = all_components((pixels_px > -limit) & (pixels_px < (view.width + limit, view.height + limit)))
     chosen = np.flatnonzero(keep)

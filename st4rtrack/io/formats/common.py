@@ -90,11 +90,9 @@ def camera_frames(scene: Scene) -> np.ndarray:
     Raises:
         UserError: no frame has a camera.
     """
-    found = np.zeros(0, np.int64)
-    if scene.cameras is not None and scene.cameras.world_from_camera is not None and scene.cameras.intrinsics is not None:
-        known = np.isfinite(np.asarray(scene.cameras.world_from_camera)).all(axis=(1, 2))
-        known &= np.isfinite(np.asarray(scene.cameras.intrinsics)).all(axis=(1, 2))
-        found = np.flatnonzero(known if scene.cameras.solved is None else known & np.asarray(scene.cameras.solved, bool))
+    known = np.isfinite(np.asarray(scene.cameras.world_from_camera)).all(axis=(1, 2))
+    known &= np.isfinite(np.asarray(scene.cameras.intrinsics)).all(axis=(1, 2))
+    found = np.flatnonzero(known & scene.solved_frames)
     if len(found) == 0:
         raise UserError("this scene has no cameras, which this format needs; run st4rtrack again, or export ply")
     return found

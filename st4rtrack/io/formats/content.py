@@ -97,7 +97,8 @@ def accumulated_clouds(
         frames = solved[np.linspace(0, len(solved) - 1, count).round().astype(int)].tolist()
     else:
         frames = [frame]
-    return _thinned(scene, frames, max_points // len(frames), drop_least_sure, dynamic)
+    random, most = np.random.default_rng(0), max_points // len(frames)
+    return (read_cloud(scene, index, drop_least_sure, dynamic=dynamic).thinned(most, random) for index in frames)
 
 
 def solved_numbers(scene: Scene) -> np.ndarray:
@@ -110,12 +111,6 @@ def solved_numbers(scene: Scene) -> np.ndarray:
     if not len(solved):
         raise UserError("all frames of this scene are unsolved, so no point has a position in the world; run st4rtrack again")
     return solved
-
-
-def _thinned(scene: Scene, frames: list[int], most: int, drop_least_sure: float, dynamic: bool | None) -> Iterator[PointCloud]:
-    random = np.random.default_rng(0)
-    for index in frames:
-        yield read_cloud(scene, index, drop_least_sure, dynamic=dynamic).thinned(most, random)
 
 
 def accumulated(scene: Scene, max_points: int, *, dynamic: bool | None = None) -> PointCloud:

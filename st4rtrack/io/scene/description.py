@@ -67,31 +67,22 @@ FROM_SCENE = "video_from_scene"
 """Key in `info["source"]` with the path of the video relative to the scene folder."""
 
 
-def to_json(
-    header: SceneHeader,
-    *,
-    complete: bool,
-    deferred: Sequence[ArraySpec] = (),
-    anchors: Sequence[int] = (),
-    quality: QualityReport | None = None,
-) -> dict[str, Any]:
-    """Content of `scene.json` for a scene; see `write_json`."""
+def to_json(header: SceneHeader) -> dict[str, Any]:
+    """Content of `scene.json` for an incomplete scene."""
     return plain(
         {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "st4rtrack_version": importlib.import_module("st4rtrack").__version__,
-            "status": "complete" if complete else "incomplete",
+            "status": "incomplete",
             "num_frames": header.num_frames,
             "height": header.height,
             "width": header.width,
             "anchor_index": header.anchor_index,
-            "pixel_map": _pixel_map_to_json(header.pixel_map),
+            "pixel_map": {name: value for name, value in dataclasses.asdict(header.pixel_map).items() if value is not None},
             "source_size": header.source_size,
             "points_dtype": header.points_dtype,
-            "arrays": [spec.path for spec in (*header.specs, *deferred)],
-            **({"anchors": list(anchors)} if anchors else {}),
-            **({} if quality is None else {"quality": quality_to_json(quality)}),
+            "arrays": [spec.path for spec in header.specs],
             "info": header.info,
         }
     )
@@ -107,7 +98,13 @@ def write_json(
     quality: QualityReport | None = None,
 ) -> None:
     """Write `scene.json`; `deferred`: the arrays of `DEFERRED` that exist; `anchors`: frame indices of the further anchors."""
-    data = to_json(header, complete=complete, deferred=deferred, anchors=anchors, quality=quality)
+    data = to_json(header)
+    info = data.pop("info")
+    data["status"] = "complete" if complete else "incomplete"
+    data["arrays"] += [spec.path for spec in deferred]
+    data |= {"anchors": list(anchors)} if anchors else {}
+    data |= {} if quality is None else {"quality": quality_to_json(quality)}
+    data["info"] = info  # last, as it is the longest
     _locate_source(data, folder)
     write_whole(folder, data)
 
@@ -198,10 +195,6 @@ def header_of(folder: Path, data: dict[str, Any]) -> SceneHeader:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise damaged(folder, f"{SCENE_JSON} is invalid ({error})") from error
-
-
-def _pixel_map_to_json(pixel_map: PixelMap) -> dict[str, Any]:
-    return {name: value for name, value in dataclasses.asdict(pixel_map).items() if value is not None}
 
 
 def _pixel_map_of(data: dict[str, Any]) -> PixelMap:

@@ -46,7 +46,7 @@ def prepare_folder(folder: str | Path, header: SceneHeader, *, overwrite: bool =
         found = read_json(folder)
     except UserError as error:
         raise UserError(f"{error}; {_WAY_OUT}") from error
-    wanted = to_json(header, complete=False)
+    wanted = to_json(header)
     made_with, asked_for = option_differences(found, wanted, folder)
     if made_with:
         raise UserError(
