@@ -35,21 +35,14 @@ _CHECKED_FRAMES = 4  # number of decoded frames whose timestamps are compared wi
 
 @dataclass(frozen=True)
 class _Index:
-    """Frame index of a video file, in presentation order.
+    """Frame index of a video file, in presentation order."""
 
-    Attributes:
-        pts: [frames] increasing presentation timestamps in units of the stream's time base; frame numbers if it has none.
-        time_s: [frames] seconds since the first frame.
-        key_pts: [keys] increasing presentation timestamps of the key frames.
-        has_pts: whether decoded frames carry `pts`; otherwise they can only be counted from the beginning.
-        focal_35mm: 35 mm equivalent focal length in millimetres, if the file has it.
-    """
-
+    # [frames] increasing presentation timestamps in units of the stream's time base; frame numbers if it has none
     pts: np.ndarray
-    time_s: np.ndarray
-    key_pts: np.ndarray
-    has_pts: bool = True
-    focal_35mm: float | None = None
+    time_s: np.ndarray  # [frames] seconds since the first frame
+    key_pts: np.ndarray  # [keys] increasing presentation timestamps of the key frames
+    has_pts: bool = True  # whether decoded frames carry `pts`; otherwise they can only be counted from the beginning
+    focal_35mm: float | None = None  # 35 mm equivalent focal length in millimetres, if the file has it
 
     def key_before(self, position: int) -> int:
         """Index of the last key frame at or before a frame; -1 if there is none."""

@@ -28,23 +28,15 @@ NUM_FRAMES = 64
 
 @dataclass(frozen=True)
 class WorldTrackSequence:
-    """One sequence with its ground truth; images and depth are read from the file on demand.
+    """One sequence with its ground truth; images and depth are read from the file on demand."""
 
-    Attributes:
-        name: path relative to the data folder without suffix ("adt_mini/seq_001").
-        path: the file.
-        intrinsics: [3, 3] in pixels of the stored images.
-        world_from_camera: [time, 4, 4]; the identity for frame 0, and for all frames if the camera is fixed.
-        tracks_world: [time, points, 3] metres (the data set's unit), or None.
-        visible: [time, points] bool, or None.
-    """
-
-    name: str
-    path: Path
-    intrinsics: np.ndarray = field(repr=False)
+    name: str  # path relative to the data folder without suffix ("adt_mini/seq_001")
+    path: Path  # the file
+    intrinsics: np.ndarray = field(repr=False)  # [3, 3] in pixels of the stored images
+    # [time, 4, 4]; the identity for frame 0, and for all frames if the camera is fixed
     world_from_camera: np.ndarray = field(repr=False)
-    tracks_world: np.ndarray | None = field(repr=False)
-    visible: np.ndarray | None = field(repr=False)
+    tracks_world: np.ndarray | None = field(repr=False)  # [time, points, 3] metres (the data set's unit), or None
+    visible: np.ndarray | None = field(repr=False)  # [time, points] bool, or None
     has_depth: bool = False
 
     def __len__(self) -> int:

@@ -48,25 +48,16 @@ _MEASURED_FRAMES = 3
 
 @dataclass(frozen=True)
 class Content:
-    """Sampled content of a scene on the page.
+    """Sampled content of a scene on the page."""
 
-    Attributes:
-        budget: limits of the content.
-        frames: [frames] frame indices.
-        pixels: [points, 2] (row, column).
-        moving: [points] bool, dynamic points of the anchor.
-        tracks: [tracks] indices into `pixels`.
-        low, high: [3] corners of the box in which positions are quantised.
-        levels: per branch, confidence quantiles that divide it into equal shares; `None` without confidence.
-    """
-
-    budget: Budget
-    frames: np.ndarray
-    pixels: np.ndarray
-    moving: np.ndarray
-    tracks: np.ndarray
-    low: np.ndarray
+    budget: Budget  # limits of the content
+    frames: np.ndarray  # [frames] frame indices
+    pixels: np.ndarray  # [points, 2] (row, column)
+    moving: np.ndarray  # [points] bool, dynamic points of the anchor
+    tracks: np.ndarray  # [tracks] indices into `pixels`
+    low: np.ndarray  # low, high: [3] corners of the box in which positions are quantised
     high: np.ndarray
+    # per branch, confidence quantiles that divide it into equal shares; `None` without confidence
     levels: dict[Branch, np.ndarray | None]
 
     @classmethod

@@ -91,29 +91,19 @@ class Distortion(NamedTuple):
 
 @dataclass(frozen=True)
 class CameraFile:
-    """Cameras in the world frame and frame order of a file.
+    """Cameras in the world frame and frame order of a file."""
 
-    Attributes:
-        label: name of the file, for messages.
-        world_from_camera: [n, 4, 4] float64 in the world frame and unit of the file; NaN for missing cameras.
-        intrinsics: [n, 3, 3] or `None`; a NaN principal point means the image centre.
-        size: (height, width) of the image that the intrinsics refer to; `None`: the source size.
-        cropped: that image is a centre crop of the source image.
-        distortion: lens distortion of the images; `None`: none, or of a model that is not supported.
-        field_x: [n] horizontal field of view in radians, if the file has no other intrinsics.
-        numbers, time_s, names: [n] frame number, timestamp or image name of each row; at most one of them, if none the row index.
-    """
-
-    label: str
-    world_from_camera: np.ndarray
-    intrinsics: np.ndarray | None = None
-    size: tuple[int, int] | None = None
+    label: str  # name of the file, for messages
+    world_from_camera: np.ndarray  # [n, 4, 4] float64 in the world frame and unit of the file; NaN for missing cameras
+    intrinsics: np.ndarray | None = None  # [n, 3, 3] or `None`; a NaN principal point means the image centre
+    size: tuple[int, int] | None = None  # (height, width) of the image that the intrinsics refer to; `None`: the source size
+    # numbers, time_s, names: [n] frame number, timestamp or image name of each row; at most one of them, if none the row index
     numbers: np.ndarray | None = None
     time_s: np.ndarray | None = None
     names: Sequence[str] | None = None
-    field_x: np.ndarray | None = None
-    cropped: bool = False
-    distortion: Distortion | None = None
+    field_x: np.ndarray | None = None  # [n] horizontal field of view in radians, if the file has no other intrinsics
+    cropped: bool = False  # that image is a centre crop of the source image
+    distortion: Distortion | None = None  # lens distortion of the images; `None`: none, or of a model that is not supported
 
     def intrinsics_of_image(self, height: int, width: int) -> tuple[np.ndarray, tuple[int, int]] | None:
         """Intrinsics [n, 3, 3] and the image size (height, width) that they refer to; the arguments are the source size."""
