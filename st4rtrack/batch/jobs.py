@@ -78,11 +78,8 @@ def _videos_in(path: Path) -> list[Path]:
     content = sorted(path.iterdir(), key=_natural)
     if images_among(content):
         return [path]
-    return [entry for entry in content if _is_video_file(entry)] or [path]
-
-
-def _is_video_file(path: Path) -> bool:
-    return path.is_file() and not path.name.startswith(".") and (mimetypes.guess_type(path.name)[0] or "").startswith("video/")
+    kinds = ((entry, mimetypes.guess_type(entry.name)[0] or "") for entry in content if not entry.name.startswith("."))
+    return [entry for entry, kind in kinds if kind.startswith("video/") and entry.is_file()] or [path]
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

@@ -123,7 +123,10 @@ def _run(
                 for future in done:
                     job = pending.pop(future)
                     outcomes[job] = _state_corrected(future.result(), under_way[job])
-                    _log(outcomes[job])
+                    for note in outcomes[job].notes:
+                        logger.warning("%s: %s", job.name, note)
+                    if outcomes[job].state == "failed":
+                        logger.warning("%s failed: %s", job.name, outcomes[job].reason)
                 if progress:
                     progress(_status(len(jobs), outcomes, under_way))
         finally:  # also on an error or Ctrl-C, when the threads must not wait for running videos
@@ -137,13 +140,6 @@ def _state_corrected(outcome: Outcome, frames_before: int) -> Outcome:
     """Correct the state of a scene completed by a worker that was then killed: its successor cannot know that it is new."""
     made_now = outcome.state == "already there" and frames_before < outcome.frames
     return replace(outcome, state="made") if made_now else outcome
-
-
-def _log(outcome: Outcome) -> None:
-    for note in outcome.notes:
-        logger.warning("%s: %s", outcome.name, note)
-    if outcome.state == "failed":
-        logger.warning("%s failed: %s", outcome.name, outcome.reason)
 
 
 def _status(videos: int, outcomes: dict[Job, Outcome], under_way: dict[Job, int]) -> Status:

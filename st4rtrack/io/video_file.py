@@ -44,10 +44,6 @@ class _Index:
     has_pts: bool = True  # whether decoded frames carry `pts`; otherwise they can only be counted from the beginning
     focal_35mm: float | None = None  # 35 mm equivalent focal length in millimetres, if the file has it
 
-    def key_before(self, position: int) -> int:
-        """Index of the last key frame at or before a frame; -1 if there is none."""
-        return int(np.searchsorted(self.key_pts, self.pts[position], side="right")) - 1
-
 
 def open_video_file(path: Path, source: str) -> Video:
     require_downloaded(path)
@@ -148,7 +144,10 @@ def _without_undecodable_end(path: Path, source: str, index: _Index) -> _Index:
     """The index of a truncated file up to the last frame that can be decoded."""
     decoder = _Decoder(path, source, index)
     count = len(index.pts)
-    while count > 1 and not decoder.can_decode(count - 1):
+    while count > 1:
+        with contextlib.suppress(UserError):
+            decoder.frame(count - 1)
+            break
         count -= 1
     if count < len(index.pts):
         logger.warning("the last %d frames of %s cannot be decoded and are left out", len(index.pts) - count, source)
@@ -210,15 +209,9 @@ class _Decoder:
             self._convert = FrameConverter(self._stream.sample_aspect_ratio, frame, self._source)
         return self._convert(frame)
 
-    def can_decode(self, position: int) -> bool:
-        """Whether the frame at a position can be decoded."""
-        with contextlib.suppress(UserError):
-            return self.frame(position) is not None
-        return False
-
     def frame(self, position: int) -> Any:
         """The decoded frame at a position of the index."""
-        key = self._index.key_before(position)
+        key = int(np.searchsorted(self._index.key_pts, self._index.pts[position], side="right")) - 1  # -1: none
         key_position = int(np.searchsorted(self._index.pts, self._index.key_pts[key])) if key >= 0 else 0
         if position < self._next or key_position - self._next > _SEEK_WORTH_FRAMES:
             self._seek(position, key)

@@ -40,7 +40,9 @@ class FrameConverter:
             frame = self._filtered(frame, "field", {"type": "top"})
         if hdr_curve(frame) is not None:
             frame = self._tone_mapped(frame)
-        image = rgb_over_grey(frame) if has_alpha(frame) else frame.to_ndarray(format="rgb24")
+        image = frame.to_ndarray(format="rgba" if has_alpha(frame) else "rgb24")
+        if image.shape[2] == 4:
+            image = over_grey(image[..., :3], image[..., 3] / np.float32(255))
         if interlaced:  # rows of the bottom field lie halfway between those of the top field
             rows = np.array([[1, 0, 0], [0, 0.5, 0]])
             image = cv2.warpAffine(
@@ -72,12 +74,6 @@ class FrameConverter:
 def has_alpha(frame: Any) -> bool:
     """Whether a frame can have transparent pixels."""
     return any(component.is_alpha for component in frame.format.components)
-
-
-def rgb_over_grey(frame: Any) -> np.ndarray:
-    """Convert a frame with alpha to RGB [height, width, 3] uint8 over grey."""
-    rgba = frame.to_ndarray(format="rgba")
-    return over_grey(rgba[..., :3], rgba[..., 3] / np.float32(255))
 
 
 def hdr_curve(frame: Any) -> str | None:

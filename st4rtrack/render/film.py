@@ -150,7 +150,8 @@ def write_film(
         raise UserError(f"{path} must end in .mp4 or .gif")
     if fps is not None and not 0 < fps <= 240:
         raise UserError(f"fps must be above 0 and at most 240, got {fps:g}")
-    own_fps = _own_fps(scene)
+    span = float(scene.time_s[-1]) - float(scene.time_s[0])
+    own_fps = float(np.clip((len(scene) - 1) / span, 1, 60)) if span > 0 else 10.0  # what players support
     if stride is None:
         stride = max(round((fps or own_fps) / GIF_FPS), 1) if gif else 1
     fps = fps or own_fps / max(stride, 1)
@@ -164,12 +165,6 @@ def _counted(pictures: Iterator[np.ndarray], count: int, progress: Callable[[int
         yield picture
         if progress:
             progress(k + 1, count)
-
-
-def _own_fps(scene: Scene) -> float:
-    """Frame rate of the scene's frames, limited to what players support; 10 for a single frame."""
-    span = float(scene.time_s[-1]) - float(scene.time_s[0])
-    return float(np.clip((len(scene) - 1) / span, 1, 60)) if span > 0 else 10.0
 
 
 def _page(layout: FilmLayout) -> np.ndarray:

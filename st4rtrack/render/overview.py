@@ -1,7 +1,6 @@
 """Overview picture of a scene: frames, depth, confidence, tracks, and the whole scene from a second viewpoint."""
 
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -168,12 +167,8 @@ def caption_parts(scene: Scene, shown: ShownFrames, moving: np.ndarray) -> list[
     parts.append(f"{100 * float(moving.mean()):.0f} % dynamic" + ("" if scene.tracking.moving is not None else " (estimated)"))
     if not scene.solved_frames.all():
         parts.append(f"{int((~scene.solved_frames).sum())} unsolved frames")
-    seconds = _entry(scene.info, "results", "seconds")
+    results = scene.info.get("results")
+    seconds = results.get("seconds") if isinstance(results, dict) else None
     if isinstance(seconds, int | float):
         parts.append(f"processed in {number(float(seconds))} s")
     return parts
-
-
-def _entry(info: dict[str, Any], group: str, name: str) -> Any:
-    inner = info.get(group)
-    return inner.get(name, info.get(name)) if isinstance(inner, dict) else info.get(name)

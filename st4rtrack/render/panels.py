@@ -233,7 +233,7 @@ class PanelRenderer:
             frame=frame,
             input=shown.rgb[0],
             tracks=draw_tracks(shown.rgb[0], tracks, self._colours, frame, *self._cell),
-            pair=self._pair_picture(pair, azimuth_deg),
+            pair=shrunk(splatted(pair, self._pair_orbit.view(azimuth_deg).scaled(ENLARGED)), self._pair),
             reconstruction=self._reconstruction(surface, frame, azimuth_deg),
             trajectories=self._trajectories(content, tracks, azimuth_deg),
         )
@@ -262,10 +262,6 @@ class PanelRenderer:
         self._trajectories_orbit = sides[self._side]
         self._pair_orbit = fitted(self._pair, ends, self._side)
         self._reconstruction_orbit = fitted(self._view, near_cameras(cloud, self._cameras), self._side)
-
-    def _pair_picture(self, both: Splats, azimuth_deg: float) -> np.ndarray:
-        view = self._pair_orbit.view(azimuth_deg).scaled(ENLARGED)
-        return shrunk(splatted(both, view), self._pair)
 
     def _reconstruction(self, surface: Splats, frame: int, azimuth_deg: float) -> np.ndarray:
         past = [cloud for t, cloud in zip(self._keys.tolist(), self._key_clouds, strict=True) if t < frame]

@@ -159,7 +159,9 @@ def splat(
     column, row = np.floor(pixels_px[chosen]).astype(np.int32).T
     radius = np.clip(radius[chosen], 0, limit)
     nearest = np.full(view.height * view.width, -1, np.int32)
-    for du, dv in _disc(float(radius.max(initial=0))):
+    largest = float(radius.max(initial=0))
+    span = range(-int(largest), int(largest) + 1)
+    for du, dv in ((du, dv) for dv in span for du in span if np.hypot(du, dv) <= largest):
         rank = np.flatnonzero(radius >= np.hypot(du, dv)).astype(np.int32)
         u, v = column[rank] + du, row[rank] + dv
         inside = (u >= 0) & (u < view.width) & (v >= 0) & (v < view.height)
@@ -172,12 +174,6 @@ def splat(
     buffer = np.full(len(nearest), np.inf, np.float32)
     buffer[filled] = depth[chosen][nearest[filled]]
     return image.reshape(view.height, view.width, 3), buffer.reshape(view.height, view.width)
-
-
-def _disc(radius: float) -> list[tuple[int, int]]:
-    reach = int(radius)
-    span = range(-reach, reach + 1)
-    return [(du, dv) for dv in span for du in span if np.hypot(du, dv) <= max(radius, 0)]
 
 
 def shade_edges(image: np.ndarray, depth: np.ndarray, *, reach_px: int = 2, strength: float = 14.0) -> np.ndarray:

@@ -14,7 +14,6 @@ from st4rtrack.render.draw import (
     GREY,
     INK,
     PAGE,
-    Colour,
     chip,
     colour_bar,
     dot,
@@ -187,16 +186,11 @@ def draw_tracks(rgb: np.ndarray, tracks: AnchorTracks, colours: np.ndarray, fram
     for wanted in (inside & ~seen, inside & seen & ~tracks.moving, inside & seen & tracks.moving):
         for k in np.flatnonzero(wanted):
             size = radius if tracks.moving[k] else 0.75 * radius
-            _draw_point(canvas, pixels[k] * scale, size, rgb_tuple(colours[k]), seen=bool(seen[k]))
+            if seen[k]:
+                dot(canvas, pixels[k] * scale, size, rgb_tuple(colours[k]), rim=(25, 25, 25))
+            else:
+                dot(canvas, pixels[k] * scale, 0.9 * size, rgb_tuple(0.6 * colours[k] + 50), hollow=True)
     return np.ascontiguousarray(cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA))
-
-
-def _draw_point(canvas: np.ndarray, xy: np.ndarray, radius: float, colour: Colour, *, seen: bool) -> None:
-    if seen:
-        dot(canvas, xy, radius, colour, rim=(25, 25, 25))
-    else:
-        faint = rgb_tuple(0.6 * np.array(colour) + 50)
-        dot(canvas, xy, 0.9 * radius, faint, hollow=True)
 
 
 def _draw_tail_step(

@@ -103,17 +103,13 @@ def read_tracks(scene: Scene, shown: np.ndarray, moving: np.ndarray, *, spacing_
     """Read tracks of a grid of the anchor's points: in the frames before each shown one, and sparsely over the whole video.
 
     Args:
-        scene: the scene.
         shown: [shown] frame indices.
         moving: [height, width] bool, dynamic pixels of the anchor.
         spacing_px: spacing of static queries, in pixels of the frames; dynamic ones are denser.
     """
     frames = {min(max(t - back, 0), len(scene) - 1) for t in shown.tolist() for back in range(MOVING_TAIL + 1)}
     frames |= {scene.anchor_index, *choose_frames(len(scene), _LONG_TRACK_FRAMES, scene.anchor_index).tolist()}
-    frame = np.array(sorted(frames))
-    query_px, query_moving = _queries(moving, spacing_px)
-    rows = [_track_row(scene, t, query_px) for t in frame.tolist()]
-    return _stacked(frame, query_px, query_moving, rows)
+    return PastTracks(scene, moving, spacing_px=spacing_px).at(sorted(frames))
 
 
 class PastTracks:
@@ -127,33 +123,27 @@ class PastTracks:
         self._scene = scene
         self.query_px, self.moving = _queries(moving, spacing_px)
         self._long = choose_frames(len(scene), _LONG_TRACK_FRAMES, scene.anchor_index)
-        self._rows: dict[int, _TrackRow] = {}
+        self._rows: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
     def until(self, frame: int) -> AnchorTracks:
         """Tracks up to and including a frame."""
-        recent = range(max(frame - MOVING_TAIL, 0), frame + 1)
-        wanted = sorted({*recent, *self._long[self._long <= frame].tolist()})
-        self._rows = {t: self._rows.get(t) or _track_row(self._scene, t, self.query_px) for t in wanted}
-        return _stacked(np.array(wanted), self.query_px, self.moving, list(self._rows.values()))
+        return self.at(sorted({*range(max(frame - MOVING_TAIL, 0), frame + 1), *self._long[self._long <= frame].tolist()}))
 
+    def at(self, frames: list[int]) -> AnchorTracks:
+        """Tracks in increasing frames; those of the last call are not read again."""
+        self._rows = {t: self._rows.get(t) or self._row(t) for t in frames}
+        points, visible, pixels = (np.stack(column) for column in zip(*self._rows.values(), strict=True))
+        return AnchorTracks(np.array(frames), self.query_px, self.moving, points, visible, pixels)
 
-_TrackRow = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-def _track_row(scene: Scene, frame: int, query_px: np.ndarray) -> _TrackRow:
-    """World points [points, 3], visibility [points], and pixels [points, 2] of the queries in one frame."""
-    row, column = query_px[:, 1].astype(int), query_px[:, 0].astype(int)
-    points = read_points(scene, scene.tracking, frame)[row, column].astype(np.float64)
-    projected, _ = project_world(points, scene.cameras.world_from_camera[frame], scene.cameras.intrinsics[frame])
-    pixels = np.where(np.isfinite(projected), projected, np.nan)
-    seen = None if scene.tracking.visible is None else np.asarray(scene.tracking.visible[frame], bool)[row, column]
-    visible = np.full(len(points), scene.solved_frames[frame])
-    return points, visible if seen is None else visible & seen, pixels
-
-
-def _stacked(frame: np.ndarray, query_px: np.ndarray, moving: np.ndarray, rows: list[_TrackRow]) -> AnchorTracks:
-    points, visible, pixels = (np.stack(column) for column in zip(*rows, strict=True))
-    return AnchorTracks(frame, query_px, moving, points, visible, pixels)
+    def _row(self, frame: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """World points [points, 3], visibility [points], and pixels [points, 2] of the queries in one frame."""
+        scene, (column, row) = self._scene, self.query_px.T.astype(int)
+        points = read_points(scene, scene.tracking, frame)[row, column].astype(np.float64)
+        projected, _ = project_world(points, scene.cameras.world_from_camera[frame], scene.cameras.intrinsics[frame])
+        visible = np.full(len(points), scene.solved_frames[frame])
+        if scene.tracking.visible is not None:
+            visible &= np.asarray(scene.tracking.visible[frame], bool)[row, column]
+        return points, visible, np.where(np.isfinite(projected), projected, np.nan)
 
 
 def moving_pixels(scene: Scene, shown: np.ndarray) -> np.ndarray:

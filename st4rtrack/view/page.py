@@ -249,7 +249,8 @@ def _frame_facts(scene: Scene, content: Content) -> list[dict[str, Any]]:
 
 def _page_around(scene: Scene, content: Content, title: str) -> tuple[str, str]:
     """HTML before and after the frames."""
-    shaders = {name: _asset(f"shaders/{name}") for name in sorted(_asset_names("shaders"))}
+    names = sorted(entry.name for entry in resources.files("st4rtrack.view").joinpath("assets", "shaders").iterdir())
+    shaders = {name: _asset(f"shaders/{name}") for name in names}
     script = f"const SHADERS = {_embedded(shaders)};\n" + "".join(_asset(name) for name in _SCRIPTS)
     script = f'"use strict";\n(() => {{\n{script}}})();\n'
     style = _asset("page.css")
@@ -291,10 +292,6 @@ def _content_hash(text: str) -> str:
 
 def _asset(name: str) -> str:
     return resources.files("st4rtrack.view").joinpath("assets", name).read_text(encoding="utf-8")
-
-
-def _asset_names(folder: str) -> list[str]:
-    return [entry.name for entry in resources.files("st4rtrack.view").joinpath("assets", folder).iterdir()]
 
 
 def _facts(scene: Scene) -> list[str]:

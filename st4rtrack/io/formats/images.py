@@ -110,23 +110,16 @@ def _open_source(scene: Scene) -> Video:
 
 def _positions(scene: Scene, video: Video) -> np.ndarray:
     """Positions [time] of the scene's frames in the video: by timestamps or, if these do not match, evenly spaced."""
-    for position in (_by_time(scene, video), _evenly(scene, video)):
-        if position is not None and _same_picture(scene, video, position):
+    time_s, steps = np.asarray(scene.time_s, np.float64), max(len(scene) - 1, 1)
+    position = np.searchsorted(video.time_s, time_s - _SAME_TIME_S).clip(0, len(video) - 1)
+    if (np.abs(video.time_s[position] - time_s) <= _SAME_TIME_S).all() and _same_picture(scene, video, position):
+        return position
+    first, last = (scene.info["source"].get(key) for key in ("first_frame", "last_frame"))
+    if first is not None and last is not None and last < len(video) and (last - first) % steps == 0:
+        position = np.linspace(first, last, len(scene)).round().astype(int)
+        if _same_picture(scene, video, position):
             return position
     raise UserError(f"{video.source} is not the video that the scene was made from")
-
-
-def _by_time(scene: Scene, video: Video) -> np.ndarray | None:
-    time_s = np.asarray(scene.time_s, np.float64)
-    right = np.searchsorted(video.time_s, time_s - _SAME_TIME_S).clip(0, len(video) - 1)
-    return right if (np.abs(video.time_s[right] - time_s) <= _SAME_TIME_S).all() else None
-
-
-def _evenly(scene: Scene, video: Video) -> np.ndarray | None:
-    first, last = (scene.info["source"].get(key) for key in ("first_frame", "last_frame"))
-    if first is None or last is None or last >= len(video) or (last - first) % max(len(scene) - 1, 1):
-        return None
-    return np.linspace(first, last, len(scene)).round().astype(int)
 
 
 def _same_picture(scene: Scene, video: Video, position: np.ndarray) -> bool:

@@ -74,7 +74,9 @@ def _write(stage: Any, scene: Scene, poses: np.ndarray, max_points: int, max_tra
     if max_tracks:
         _curves(stage, scene, choose_pixels(scene, max_tracks))
     if max_still_points:
-        _still_points(stage, scene, max_still_points)
+        cloud = accumulated(scene, max_still_points)
+        prim = _points(stage, "/World/reconstruction", cloud.colours, point_width(scene, 1.0))
+        prim.CreatePointsAttr(_pxr("Vt").Vec3fArray.FromNumpy(opengl_from_opencv_points(cloud.points_world)))
     stage.GetRootLayer().Save()
 
 
@@ -117,13 +119,6 @@ def _moving_points(stage: Any, scene: Scene, pixels: AnchorPixels, codes: list[f
     for code, solved, (points, _) in zip(codes, scene.solved_frames, follow(scene, pixels), strict=True):
         if solved:
             attribute.Set(Vt.Vec3fArray.FromNumpy(opengl_from_opencv_points(points)), code)
-
-
-def _still_points(stage: Any, scene: Scene, max_points: int) -> None:
-    Vt = _pxr("Vt")
-    cloud = accumulated(scene, max_points)
-    prim = _points(stage, "/World/reconstruction", cloud.colours, point_width(scene, 1.0))
-    prim.CreatePointsAttr(Vt.Vec3fArray.FromNumpy(opengl_from_opencv_points(cloud.points_world)))
 
 
 def _points(stage: Any, path: str, colours: np.ndarray, width: float) -> Any:

@@ -48,6 +48,11 @@ class FrameMaps:
         return lambda index: at_network_size(self.read(int(rows[index])), network, source, self.label, cropped=self.cropped)
 
 
+def frame_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
+    """Files of a folder with one of the suffixes, sorted by name, without hidden files."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith("."))
+
+
 def open_depth(
     word: str | Path | np.ndarray, *, per_unit: float | None = None, arrays: tuple[str, ...] = DEPTH_ARRAYS
 ) -> FrameMaps:
@@ -110,11 +115,6 @@ def open_mask(word: str | Path | np.ndarray) -> FrameMaps:
     return FrameMaps(found.count, read, found.label, found.digest)
 
 
-def frame_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
-    """Files of a folder with one of the suffixes, sorted by name, without hidden files."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith("."))
-
-
 def read_map(path: Path, arrays: tuple[str, ...], what: str) -> np.ndarray:
     """Read a map: an `.npy`, an `.npz` (first of `arrays` in it), an OpenEXR depth channel, or an image as stored."""
     if path.suffix.lower() == ".npz":
@@ -175,9 +175,6 @@ def _array_among(path: Path, arrays: tuple[str, ...]) -> str:
     return found
 
 
-_CHANNELS = ("Z", "Depth", "depth", "Y", "R", "V")
-
-
 def read_exr_depth(path: Path) -> np.ndarray:
     """Read the depth channel (or the only channel) of an OpenEXR image, [height, width] float32."""
     try:
@@ -190,9 +187,7 @@ def read_exr_depth(path: Path) -> np.ndarray:
     except Exception as error:  # OpenEXR documents no exception types
         raise UserError(f"{path} cannot be read as an OpenEXR image; write it again") from error
     by_name = {name.rsplit(".", 1)[-1]: channel for name, channel in channels.items()}
-    name = next((name for name in _CHANNELS if name in by_name), None)
-    if name is None and len(by_name) == 1:
-        name = next(iter(by_name))
-    if name is None:
+    known = [name for name in ("Z", "Depth", "depth", "Y", "R", "V") if name in by_name] or list(by_name)[: len(by_name) == 1]
+    if not known:
         raise UserError(f"{path} has no depth channel (Z); it has {', '.join(channels)}")
-    return np.asarray(by_name[name].pixels, np.float32)
+    return np.asarray(by_name[known[0]].pixels, np.float32)

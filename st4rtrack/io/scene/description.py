@@ -38,7 +38,8 @@ def quality_from_json(data: Any) -> QualityReport:
     try:
         data = {"measured_share": None, **data}  # reports of earlier versions lack it
         for name in _NUMBERS:
-            if not (data[name] is None and name in _OPTIONAL) and not _is_number(data[name]):
+            value = data[name]
+            if not (value is None and name in _OPTIONAL) and not (type(value) in (int, float) and math.isfinite(value)):
                 raise ValueError(f"{name} is not a number")
         if data["focal_source"] not in get_args(FocalSource) or data["parallax"] not in get_args(Parallax):
             raise ValueError("focal_source or parallax is not a known word")
@@ -53,10 +54,6 @@ def _warning_from_json(data: Any) -> QualityWarning:
     if not all(type(frame) is int for frame in data["frames"]):
         raise ValueError("the frames of a warning are not whole numbers")
     return QualityWarning(str(data["code"]), tuple(data["frames"]), str(data["sentence"]), bool(data["serious"]))
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
 
 
 FORMAT = "st4rtrack scene"
