@@ -78,10 +78,7 @@ FORMATS: dict[str, Format] = {
     "ply": Format(f"{_PLY}:write_ply", "Reconstruction as one coloured point cloud.", (".ply",), tracks=False),
     "ply-sequence": Format(f"{_PLY}:write_ply_sequence", "One point cloud per frame.", ("_ply",), ("frame_*.ply",), tracks=False),
     "splat": Format(
-        f"{_PLY}:write_splat",
-        "Static part as 3D Gaussians for splat viewers and trainers.",
-        ("_splat.ply", ".ply"),
-        tracks=False,
+        f"{_PLY}:write_splat", "Static part as 3D Gaussians for splat viewers and trainers.", ("_splat.ply", ".ply"), tracks=False
     ),
     "glb": Format(
         "io.formats.glb:write_glb",
@@ -90,11 +87,7 @@ FORMATS: dict[str, Format] = {
         module="trimesh",
     ),
     "colmap": Format(
-        f"{_IMAGES}:write_colmap",
-        "Images, cameras and points as a binary COLMAP model.",
-        ("_colmap",),
-        _COLMAP,
-        tracks=False,
+        f"{_IMAGES}:write_colmap", "Images, cameras and points as a binary COLMAP model.", ("_colmap",), _COLMAP, tracks=False
     ),
     "colmap-text": Format(
         f"{_IMAGES}:write_colmap_text",

@@ -115,7 +115,7 @@ def open_mask(word: str | Path | np.ndarray) -> FrameMaps:
     return FrameMaps(found.count, read, found.label, found.digest)
 
 
-def read_map(path: Path, arrays: tuple[str, ...], what: str) -> np.ndarray:
+def read_map(path: Path, arrays: tuple[str, ...]) -> np.ndarray:
     """Read a map: an `.npy`, an `.npz` (first of `arrays` in it), an OpenEXR depth channel, or an image as stored."""
     if path.suffix.lower() == ".npz":
         return read_npz(path, key := _array_among(path, arrays))[key]
@@ -140,11 +140,11 @@ def _open(word: str | Path | np.ndarray, arrays: tuple[str, ...], what: str, kin
         files = [each for each in frame_files(path, suffixes) if not monst3r or each.match(MONST3R_DEPTH)]
         if not files:
             raise UserError(f"{path} holds no file of {what}; give {kinds}")
-        return FrameMaps(len(files), lambda row: read_map(files[row], arrays, what), str(path), described(path), monst3r)
+        return FrameMaps(len(files), lambda row: read_map(files[row], arrays), str(path), described(path), monst3r)
     if path.suffix.lower() not in suffixes:
         raise UserError(f"{path} is not a file of {what} in a supported format; give {kinds}")
     if path.suffix.lower() != ".npz":
-        maps = read_map(path, arrays, what)
+        maps = read_map(path, arrays)
         maps = maps if path.suffix.lower() == ".npy" and maps.ndim == 3 else maps[None]
         return FrameMaps(len(maps), lambda row: maps[row], str(path), described(path))
     key = _array_among(path, arrays)
