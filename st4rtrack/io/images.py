@@ -331,6 +331,7 @@ def _tiff_pages(path: Path) -> list[int]:
         with path.open("rb") as file:
             if file.read(4) in _TIFF:
                 file.seek(0)
+                page: Any
                 for page in ImageSequence.Iterator(Image.open(file, formats=["TIFF"])):
                     if not page.tag_v2.get(_SUBFILE, 0) & _NO_PAGE:
                         pages.append(page.tag_v2._offset)

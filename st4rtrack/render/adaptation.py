@@ -67,9 +67,9 @@ def draw_curves(
         for centre in corners if curve.marks or len(corners) == 1 else ():
             dot(large, centre, 2.5 * _ENLARGED, curve.colour)
     image = np.ascontiguousarray(cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA))
-    end: float = width
+    right_end: float = width
     for curve in reversed(curves if len(curves) > 1 else []):  # the legend, beside the title
-        end -= put_text(image, curve.name, end, 1.1 * text, text, curve.colour, align="right") + text
+        right_end -= put_text(image, curve.name, right_end, 1.1 * text, text, curve.colour, align="right") + text
     return image
 
 

@@ -145,7 +145,12 @@ class Panel:
             "Pixel", (width / 2, height / 2), step=1.0, hint="(u, v) of the source video, in the anchor frame."
         )
         follow = self._gui.add_button("Follow this pixel")
-        follow.on_click(lambda _: [self._track(which, np.array(pixel.value)) for which in state.shown])
+
+        @follow.on_click
+        def _(_: Any) -> None:
+            for which in state.shown:
+                self._track(which, np.array(pixel.value))
+
         self._table = self._gui.add_markdown("", visible=False)
         self._units = self._gui.add_markdown("*World units, and units per second.*", visible=False)
         self._clear = self._gui.add_button("Remove these points", visible=False)

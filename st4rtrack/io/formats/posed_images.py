@@ -132,7 +132,7 @@ def write_transforms(scene: Scene, path: str | Path, *, max_points: int = 200_00
 
 def _transforms(scene: Scene, frames: np.ndarray, images: SceneImages, folder: str, *, masked: bool) -> dict[str, Any]:
     values = fx_fy_cx_cy(image_intrinsics(scene, images.image_map))[frames].tolist()
-    pinholes = [dict(zip(("fl_x", "fl_y", "cx", "cy"), value)) for value in values]
+    pinholes: list[dict[str, float]] = [dict(zip(("fl_x", "fl_y", "cx", "cy"), value)) for value in values]
     camera_from_opengl = world_from_cameras(scene)[frames] @ OPENCV_FROM_OPENGL
     shared = all(pinhole == pinholes[0] for pinhole in pinholes)
     entries = []

@@ -212,7 +212,7 @@ def _vipe(path: Path) -> CameraFile:
     if beside.is_file():
         said = read_npz(beside, "data", "inds")
         row_of = dict(zip(said["inds"].tolist(), require_intrinsics(said["data"], str(beside))))
-        if not set(said["inds"].tolist()) >= set(numbers.tolist()):
+        if numbers is None or not set(said["inds"].tolist()) >= set(numbers.tolist()):
             raise UserError(f"{beside} lacks frames of {path}; write both again")
         intrinsics = np.stack([row_of[number] for number in numbers.tolist()])
     return CameraFile(str(path), cameras, intrinsics, numbers=numbers)

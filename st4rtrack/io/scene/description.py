@@ -39,7 +39,8 @@ def quality_from_json(data: Any) -> QualityReport:
         data = {"measured_share": None, **data}  # reports of earlier versions lack it
         for name in _NUMBERS:
             value = data[name]
-            if not (value is None and name in _OPTIONAL) and not (type(value) in (int, float) and math.isfinite(value)):
+            number = value if type(value) in (int, float) else math.nan
+            if not (value is None and name in _OPTIONAL) and not math.isfinite(number):
                 raise ValueError(f"{name} is not a number")
         if data["focal_source"] not in get_args(FocalSource) or data["parallax"] not in get_args(Parallax):
             raise ValueError("focal_source or parallax is not a known word")
