@@ -100,28 +100,9 @@ class LazyArray(np.lib.mixins.NDArrayOperatorsMixin):
     """
 
     def __init__(self, array: zarr.Array, *, source: Path | None = None, whole: bool = False) -> None:
-        self._array, self._whole = array, whole
-        self.source = source
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._array.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self._array.dtype
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        return int(np.prod(self.shape))
-
-    @property
-    def nbytes(self) -> int:
-        return self.size * self.dtype.itemsize
+        self._array, self._whole, self.source = array, whole, source
+        self.shape, self.dtype, self.ndim, self.size = array.shape, array.dtype, len(array.shape), int(np.prod(array.shape))
+        self.nbytes = self.size * self.dtype.itemsize
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -222,12 +222,17 @@ def read_npz(path: str | Path, *keys: str) -> dict[str, np.ndarray]:
     Raises:
         UserError: the file is absent, damaged or not an `.npz`, lacks a key, or holds objects other than bytes (never loaded).
     """
-    present = npz_keys(path)
-    for key in keys:
-        if key not in present:
-            raise UserError(f"{path} has no array {key!r}; it has {', '.join(present) or 'none'}")
+    present = _require_keys(path, *keys)
     with opened_npz(Path(path)) as archive:
         return {key: _read_member(archive, key, str(path)) for key in keys or present}
+
+
+def _require_keys(path: str | Path, *keys: str) -> list[str]:
+    """All keys of an `.npz`, which must have these."""
+    present = npz_keys(path)
+    if missing := [key for key in keys if key not in present]:
+        raise UserError(f"{path} has no array {missing[0]!r}; it has {', '.join(present) or 'none'}")
+    return present
 
 
 @contextmanager
@@ -294,9 +299,7 @@ def read_npz_rows(path: str | Path, key: str, start: int, stop: int) -> np.ndarr
 
 @contextmanager
 def _opened(path: Path, key: str) -> Iterator[IO[bytes]]:
-    present = npz_keys(path)
-    if key not in present:
-        raise UserError(f"{path} has no array {key!r}; it has {', '.join(present) or 'none'}")
+    _require_keys(path, key)
     with opened_npz(path) as archive, archive.open(f"{key}.npy") as stream:
         yield stream
 

@@ -143,21 +143,15 @@ def opengl_poses(world_from_camera: np.ndarray) -> np.ndarray:
     return OPENCV_FROM_OPENGL @ world_from_camera @ OPENCV_FROM_OPENGL
 
 
-def frames_per_second(scene: Scene) -> float:
-    """Mean frame rate; 30 if all frames have the same timestamp."""
-    time_s = np.asarray(scene.time_s, np.float64)
-    span = float(time_s[-1] - time_s[0])
-    return round((len(time_s) - 1) / span, 6) if span > 0 else 30.0
-
-
 def time_codes(scene: Scene) -> tuple[list[float], float]:
     """Time code of each frame, starting at 0, and time codes per second (the mean frame rate).
 
     At a constant frame rate the codes are the frame numbers, even if the container rounds timestamps (for example to
     milliseconds); at a variable frame rate they are fractional.
     """
-    rate = frames_per_second(scene)
     time_s = np.asarray(scene.time_s, np.float64)
+    span = float(time_s[-1] - time_s[0])
+    rate = round((len(time_s) - 1) / span, 6) if span > 0 else 30.0
     codes, numbers = (time_s - time_s[0]) * rate, np.arange(len(time_s), dtype=np.float64)
     constant = not codes[-1] > 0 or bool((np.abs(codes - numbers) <= max(_ROUNDED_CODES, _ROUNDED_S * rate)).all())
     return (numbers if constant else codes).tolist(), rate

@@ -303,8 +303,7 @@ _OPTIONS: list[tuple[tuple[str, ...], Callable[[Fields], str]]] = [
         ("anchor_index", "info.options.anchor"),
         lambda fields: f"--anchor {fields.get('info.options.anchor', fields.get('anchor_index'))}",
     ),
-    (("points_dtype",), lambda fields: f"--points {fields.get('points_dtype')}"),
-    (("info.options.depth_prior",), lambda fields: _option(fields, "info.options.depth_prior")),
+    (("points_dtype",), lambda fields: f"--dtype-points {fields.get('points_dtype')}"),
     (("info.options.refine",), lambda fields: "--refine" if fields.get("info.options.refine") else "--no-refine"),
 ]
 _FRAME_FIELDS = ("info.source.first_frame", "info.source.last_frame", "num_frames", "info.source.fps")
