@@ -56,9 +56,7 @@ def images_among(paths: Iterable[Path]) -> list[Path]:
 def open_images(paths: list[Path], source: str, rate: float) -> Video:
     if not paths:
         kinds = " ".join(sorted(IMAGE_SUFFIXES))
-        raise UserError(
-            f"{source} holds no image ({kinds}); give a video file, or a folder or glob of images, in one of these formats"
-        )
+        raise UserError(f"{source} holds no image ({kinds}); give a video file, or a folder or glob of images of these formats")
     require_one_series(paths, source)
     labels = [str(path) for path in paths]
     times = times_in_names(paths)

@@ -126,9 +126,7 @@ def _items(described: Any, shape: tuple[int, ...]) -> list[Any]:
         )
         if is_array and its_shape == shape and len(items) == prod(shape):
             return items
-    raise UserError(
-        f"is damaged: its content is not the array {list(shape)} that its header announces; fetch or write the file again"
-    )
+    raise UserError(f"is damaged: its content is not the array {list(shape)} of its header; fetch or write the file again")
 
 
 def _as_bytes(item: Any, label: str) -> bytes:

@@ -34,9 +34,7 @@ def read_queries(path: Path, video: Video | None = None) -> np.ndarray:
         row = int((~np.isfinite(queries).all(axis=1)).argmax())
         raise UserError(f"point {row} of {path} is not finite ({', '.join(map(str, queries[row]))}); remove it")
     if queries.ndim != 2 or queries.shape[1] not in (2, 3) or len(queries) == 0:
-        raise UserError(
-            f"{path} must hold at least one row of two numbers u,v (or three: u,v,frame), got the shape {list(queries.shape)}"
-        )
+        raise UserError(f"{path} must hold rows of two numbers u,v (or three: u,v,frame), got the shape {list(queries.shape)}")
     if video is not None:
         _require_inside(queries, video)
     return queries

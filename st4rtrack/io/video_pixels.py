@@ -87,11 +87,7 @@ def usable_aspect(pixel_aspect: Fraction | None, frame: Any, source: str) -> flo
         return 1.0
     aspect = float(pixel_aspect)
     if not 1 / _LARGEST_ASPECT <= aspect <= _LARGEST_ASPECT or frame.width * aspect * frame.height > MAX_PIXELS:
-        logger.warning(
-            "%s has an implausible pixel aspect ratio (%s), which is ignored: pixels are assumed to be square",
-            source,
-            pixel_aspect,
-        )
+        logger.warning("%s has an implausible pixel aspect ratio (%s): pixels are assumed to be square", source, pixel_aspect)
         return 1.0
     return aspect
 

@@ -174,7 +174,7 @@ def check_can_serve(host: str, port: int) -> None:
             if error.errno == errno.EADDRINUSE:
                 raise UserError(_taken(port)) from error
             raise UserError(
-                f"this machine cannot listen on {host}: {error.strerror}; pass one of its own addresses to --host"
+                f"this machine cannot listen on {host}: {error.strerror}; pass one of its addresses to --host"
             ) from error
 
 

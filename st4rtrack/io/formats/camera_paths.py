@@ -48,10 +48,7 @@ def write_chan(scene: Scene, path: str | Path, *, first_frame: int = 1) -> None:
     intrinsics = image_intrinsics(scene, scene.pixel_map.ideal)[frames]
     offset_px = np.abs(intrinsics[:, :2, 2] - (width / 2, height / 2)).max()
     if offset_px > _MAX_OFFSET_PX:
-        logger.warning(
-            "the principal point is %.1f px from the image centre, which a .chan file cannot store; export usd or blender",
-            offset_px,
-        )
+        logger.warning("a .chan file cannot store that the principal point is %.1f px off centre; export usd", offset_px)
     poses = opengl_poses(world_from_cameras(scene)[frames])
     field_of_view = np.degrees(2 * np.arctan2(height / 2, intrinsics[:, 1, 1]))
     rows = np.column_stack([first_frame + frames, poses[:, :3, 3], zxy_angles(poses[:, :3, :3]), field_of_view])

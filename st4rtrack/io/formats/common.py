@@ -110,7 +110,7 @@ def world_from_cameras(scene: Scene, *, every_frame: bool = False) -> np.ndarray
     unsolved = len(scene) - len(camera_frames(scene))
     if every_frame and unsolved:
         logger.warning(
-            "%d of %d frames are unsolved: their poses are interpolated, as this format needs all poses", unsolved, len(scene)
+            "%d of %d frames are unsolved: their poses, which this format needs, are interpolated", unsolved, len(scene)
         )
     return np.asarray(scene.cameras.world_from_camera, np.float64)
 

@@ -89,9 +89,7 @@ def scene_images(scene: Scene, *, distorted: bool = False) -> SceneImages:
         return SceneImages(video.height, video.width, scene.pixel_map.ideal, scene, video, position, scene.pixel_map.lens)
     except UserError as reason:
         height, width = scene.rgb.shape[1:3]
-        logger.warning(
-            "images and intrinsics are written at the network's size, %d x %d pixels, because %s", width, height, reason
-        )
+        logger.warning("images and intrinsics are written at network size, %d x %d pixels, because %s", width, height, reason)
         return SceneImages(height, width, PixelMap(), scene)
 
 

@@ -162,9 +162,7 @@ def undistorted(video: Video, known: KnownGeometry) -> tuple[Video, PixelMap, Kn
     if intrinsics is None and video.focal_px is not None:
         intrinsics = np.array([[video.focal_px, 0, size[1] / 2], [0, video.focal_px, size[0] / 2], [0, 0, 1]])
     if intrinsics is None:
-        raise UserError(
-            "--distortion needs the focal length that its coefficients refer to; give --intrinsics fx in source pixels"
-        )
+        raise UserError("--distortion needs the focal length of its coefficients; give --intrinsics fx in source pixels")
     try:
         lens = Lens.of(distortion.model, distortion.coefficients, intrinsics, size)
     except (ValueError, cv2.error) as error:

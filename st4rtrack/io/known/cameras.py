@@ -258,7 +258,7 @@ def _transforms(path: Path) -> CameraFile:
         rows = [[float(entry.get(key, np.nan)) for key in _NUMBERS] for entry in entries]
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise UserError(
-            f"{path} is not a transforms.json: it must have frames, each with file_path and transform_matrix ({error})"
+            f"{path} is not a transforms.json: it must have frames with file_path and transform_matrix ({error})"
         ) from None
     fx, fy, cx, cy, width, height, field_x, time_s = np.array(rows).T
     fx, fy = np.where(np.isnan(fx), fy, fx), np.where(np.isnan(fy), fx, fy)
@@ -370,11 +370,7 @@ def _colmap_distortion(camera: Any) -> Distortion | None:
 
 
 def _warn_of_distortion(label: Path | str, distortion: str) -> None:
-    logger.warning(
-        "the cameras of %s have lens distortion of a model that is not supported (%s): it is left out; undistort the images",
-        label,
-        distortion,
-    )
+    logger.warning("the lens distortion of %s is not supported (%s): it is left out; undistort the images", label, distortion)
 
 
 READERS = {".npz": _npz, ".json": _transforms, ".txt": _tum}

@@ -104,9 +104,7 @@ def _distance(text: str, source: SourceSize, network: tuple[int, int]) -> tuple[
         raise UserError(f"a known distance is two pixels of the anchor frame and metres, u1,v1,u2,v2=metres; got {text!r}")
     network_px = source.pixel_map.network_from_source(source_px.reshape(2, 2))
     if not ((network_px >= 0) & (network_px <= (network[1], network[0]))).all():
-        raise UserError(
-            f"a pixel of the known distance {text!r} lies outside the crop that the network processes; choose another"
-        )
+        raise UserError(f"a pixel of the known distance {text!r} lies outside the processed crop; choose another")
     if (network_px[0] == network_px[1]).all():
         raise UserError(f"the two pixels of the known distance {text!r} are the same; give two different pixels")
     return network_px, metres

@@ -77,7 +77,7 @@ def open_depth(
         depth = found.read(row)
         if depth.ndim != 2 or depth.dtype.kind not in "fiu":
             raise UserError(
-                f"depth of frame {row} in {found.label} must be numbers [height, width], it is {depth.dtype} {list(depth.shape)}"
+                f"depth of frame {row} in {found.label} must be [height, width], not {depth.dtype} {list(depth.shape)}"
             )
         saturated = depth == UNKNOWN_DEPTH if depth.dtype == np.uint16 else np.zeros(1, bool)
         if saturated.any():
@@ -85,7 +85,7 @@ def open_depth(
             if not warned:
                 warned.append(row)
                 logger.warning(
-                    "%s has pixels of depth %d, the largest 16-bit value: they are treated as unknown", found.label, UNKNOWN_DEPTH
+                    "%s has pixels of depth %d, the largest value: they are treated as unknown", found.label, UNKNOWN_DEPTH
                 )
         depth = depth.astype(np.float32) * np.float32(scale if depth.dtype.kind in "iu" or per_unit is not None else 1.0)
         return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
@@ -108,7 +108,7 @@ def open_mask(word: str | Path | np.ndarray) -> FrameMaps:
         mask = mask[..., :3].max(axis=-1) if mask.ndim == 3 else mask
         if mask.ndim != 2 or mask.dtype.kind not in "buif":
             raise UserError(
-                f"the mask of frame {row} in {found.label} must be [height, width], it is {mask.dtype} {list(mask.shape)}"
+                f"the mask of frame {row} in {found.label} must be [height, width], not {mask.dtype} {list(mask.shape)}"
             )
         return mask > (127 if mask.dtype == np.uint8 and mask.max() > 1 else 0)
 

@@ -117,7 +117,7 @@ def _remove_ours(folder: Path) -> None:
     if not (folder / SCENE_JSON).exists():
         if (folder / SCENE_ZARR).exists():
             raise UserError(
-                f"{folder / SCENE_ZARR} has no {SCENE_JSON} beside it, so it may not be a scene and is not replaced; move it away"
+                f"{folder / SCENE_ZARR} has no {SCENE_JSON} beside it: it may be no scene and is not replaced; move it away"
             )
         return
     try:

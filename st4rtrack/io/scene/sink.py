@@ -329,9 +329,7 @@ def save_scene(
     with locked(make_folder(folder)) as lock:
         state = prepare_folder(folder, header, overwrite=overwrite)
         if state != "new":  # a scene with equal options may still have other content
-            raise UserError(
-                f"{folder} already holds a scene; choose another folder, or replace it with overwrite=True (--overwrite)"
-            )
+            raise UserError(f"{folder} already holds a scene; choose another folder, or replace it with overwrite (--overwrite)")
         writer = SceneWriter(lock, header, state)
         for index in range(num_frames):
             writer.write_frame(index, **{name: values[index] for name, values in fields.items()})
