@@ -92,7 +92,7 @@ def read_into(stream: IO[bytes], target: memoryview, label: str) -> None:
 def read_byte_objects(data: bytes, shape: tuple[int, ...], label: str) -> np.ndarray:
     """Read an array of byte strings from a pickle without executing anything in it."""
     try:
-        described = _Unpickler(BytesIO(_looked_through(data))).load()
+        described = _Unpickler(BytesIO(_checked_pickle(data))).load()
         found = _items(described, shape)
     except UserError as error:
         raise UserError(f"{label} {error}") from None
@@ -103,8 +103,10 @@ def read_byte_objects(data: bytes, shape: tuple[int, ...], label: str) -> np.nda
     return array.reshape(shape)
 
 
-def _looked_through(data: bytes) -> bytes:
+def _checked_pickle(data: bytes) -> bytes:
     """The pickle without FRAME opcodes, after a check of its memo indices."""
+    # Python's unpickler allocates memory up to the largest memo index, gigabytes if a file asks for it. Where a frame, which only
+    # sets the read size, ends inside an opcode, the unpickler drops bytes and would execute other opcodes than the checked ones.
     kept, begin, framed = [], 0, False
     for code, argument, position in pickletools.genops(data):
         if framed:

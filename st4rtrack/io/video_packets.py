@@ -65,6 +65,8 @@ def read_announcements(container: Any, stream: Any, source: str) -> tuple[list[t
 
 def _before_gap(found: list[tuple[int | None, bool, bool]]) -> list[tuple[int | None, bool, bool]]:
     """Packets of a truncated file that are shown before the first lost frame."""
+    # B-frames are stored after frames that are shown later: if the file ends between them, frames after the gap would get wrong
+    # numbers.
     times = [pts for pts, _, shown in found if shown and pts is not None]
     if times == sorted(times):
         return found

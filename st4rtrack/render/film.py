@@ -91,7 +91,12 @@ def plan_film(frame_height: int, frame_width: int, width: int) -> FilmLayout:
 def render_film(
     scene: Scene, *, width: int = 1280, turn_deg: float = 40.0, stride: int = 1, hold: int = 0
 ) -> tuple[int, Iterator[np.ndarray]]:
-    """Render the pictures of a film one at a time; memory does not grow with the video."""
+    """Render the pictures of a film one at a time: how many, and an iterator; memory does not grow with the video.
+
+    Upper row: the frame, its tracks of the anchor's points, and both outputs of the pair (anchor, frame) in one view. Lower row:
+    the accumulated reconstruction with the camera path, and the anchor's points now with the past paths of dynamic ones. The
+    views start near the cameras, turn aside and come back. The last frame is repeated `hold` times, while the views keep turning.
+    """
     if width < LEAST_WIDTH_PX:
         raise UserError(f"width of a film must be at least {LEAST_WIDTH_PX} pixels, got {width}")
     if stride < 1 or hold < 0:

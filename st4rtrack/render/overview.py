@@ -30,7 +30,11 @@ SHOWN_WARNINGS = 4
 
 
 def render_overview(scene: Scene, *, width: int = 1600) -> np.ndarray:
-    """Render one picture to judge a scene by."""
+    """Render one picture to judge a scene by: [height, width, 3] uint8 RGB, at least 480 pixels wide.
+
+    From the top: the quality line and warnings; sampled frames; depth of the reconstruction in each frame's own camera; its
+    confidence; tracks of the anchor's points; the scene from a second viewpoint; the 3D paths of the dynamic points.
+    """
     if width < LEAST_WIDTH_PX:
         raise ValueError(f"width of an overview must be at least {LEAST_WIDTH_PX} pixels, got {width}")
     frame_height, frame_width = scene.rgb.shape[1:3]
