@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from st4rtrack.io.files import write_whole
-from st4rtrack.render.draw import ACCENT, GREY, INK, PAGE, TIME_MAP, model_name, number, put_text, text_width, video_name
+from st4rtrack.render.draw import ACCENT, GREY, INK, PAGE, TIME_MAP, number, put_text, text_width, video_name
 from st4rtrack.render.panels import reconstruction_panel, tracks_panel
 from st4rtrack.render.rows import (
     Layout,
@@ -20,7 +20,7 @@ from st4rtrack.render.rows import (
     put_heading,
     tracks_row,
 )
-from st4rtrack.render.sample import AnchorTracks, ShownFrames, choose_frames, moving_pixels, read_frames, read_tracks
+from st4rtrack.render.sample import AnchorTracks, ShownFrames, choose_frames, moving_pixels, read_frames, read_tracks, scene_facts
 from st4rtrack.scene import Scene
 from st4rtrack.types import UserError
 
@@ -161,11 +161,7 @@ def _caption(scene: Scene, shown: ShownFrames, moving: np.ndarray, layout: Layou
 
 def caption_parts(scene: Scene, shown: ShownFrames, moving: np.ndarray) -> list[str]:
     """Facts of a scene for its caption, most important first."""
-    height, width = scene.rgb.shape[1:3]
-    span = float(scene.time_s[-1]) - float(scene.time_s[0])
-    parts = [f"model {model_name(scene.info)}"] if model_name(scene.info) else []
-    parts += ["1 frame" if len(scene) == 1 else f"{len(scene)} frames, {span:.2f} s", f"{width} x {height} pixels"]
-    parts.append(f"anchor: frame {scene.anchor_index}")
+    parts = scene_facts(scene)
     if shown.visible_share is not None:
         parts.append(f"{100 * float(np.median(shown.visible_share)):.0f} % of the anchor's points visible (median)")
     parts.append(f"{100 * float(moving.mean()):.0f} % dynamic" + ("" if scene.tracking.moving is not None else " (estimated)"))

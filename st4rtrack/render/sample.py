@@ -7,6 +7,7 @@ import numpy as np
 from st4rtrack.geometry.camera import project_world
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.geometry.vectors import all_finite, length
+from st4rtrack.render.draw import model_name
 from st4rtrack.scene import Scene
 from st4rtrack.types import Pointmap
 
@@ -51,6 +52,14 @@ class AnchorTracks:
     points_world: np.ndarray  # [frames, points, 3], NaN where unknown
     visible: np.ndarray  # [frames, points] bool
     pixels_px: np.ndarray  # [frames, points, 2] in each frame's own camera; NaN behind the camera
+
+
+def scene_facts(scene: Scene) -> list[str]:
+    """Model, length, size and anchor of a scene, for captions."""
+    (height, width), name = scene.rgb.shape[1:3], model_name(scene.info)
+    span = float(scene.time_s[-1]) - float(scene.time_s[0])
+    frames = "1 frame" if len(scene) == 1 else f"{len(scene)} frames, {span:.2f} s"
+    return [f"model {name}"] * bool(name) + [frames, f"{width} x {height} pixels", f"anchor: frame {scene.anchor_index}"]
 
 
 def choose_frames(num_frames: int, count: int, anchor_index: int) -> np.ndarray:

@@ -20,8 +20,9 @@ from st4rtrack import __version__
 from st4rtrack.geometry.vectors import all_components, all_finite
 from st4rtrack.io.files import whole_file
 from st4rtrack.io.formats.common import fx_fy_cx_cy, lengths
-from st4rtrack.render.draw import TIME_MAP, map_colours, model_name, printable, video_name
+from st4rtrack.render.draw import TIME_MAP, map_colours, printable, video_name
 from st4rtrack.render.rows import identity_colours
+from st4rtrack.render.sample import scene_facts
 from st4rtrack.scene import Scene
 from st4rtrack.types import UserError
 from st4rtrack.view.sampling import (
@@ -261,7 +262,7 @@ def _page_around(scene: Scene, content: Content, title: str) -> tuple[str, str]:
         "style_hash": _content_hash(style),
         "version": html.escape(__version__),
         "title": html.escape(title),
-        "facts": html.escape(" · ".join(_facts(scene))),
+        "facts": html.escape(" · ".join(["St4RTrack", *scene_facts(scene), lengths(scene.info)])),
         "style": style,
         "moving_state": "" if content.moving.any() else "disabled",
         "sure_state": "" if any(levels is not None for levels in content.levels.values()) else "disabled",
@@ -292,21 +293,6 @@ def _content_hash(text: str) -> str:
 
 def _asset(name: str) -> str:
     return resources.files("st4rtrack.view").joinpath("assets", name).read_text(encoding="utf-8")
-
-
-def _facts(scene: Scene) -> list[str]:
-    height, width = scene.rgb.shape[1:3]
-    name = model_name(scene.info)
-    seconds = float(scene.time_s[-1]) - float(scene.time_s[0])
-    frames = f"{len(scene)} frame{'s' * (len(scene) != 1)}, {seconds:.2f} s"
-    return [
-        "St4RTrack",
-        *([f"model {name}"] if name else []),
-        frames,
-        f"{width} × {height} pixels",
-        f"anchor: frame {scene.anchor_index}",
-        lengths(scene.info),
-    ]
 
 
 def _legend(content: Content) -> str:
