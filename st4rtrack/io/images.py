@@ -157,7 +157,7 @@ def over_grey(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
     """Rotate and mirror an image according to its EXIF orientation, 1 to 8."""
-    if orientation >= 5:
+    if 5 <= orientation <= 8:
         image = image.swapaxes(0, 1)
     return image[:: -1 if orientation in (3, 4, 7, 8) else 1, :: -1 if orientation in (2, 3, 6, 7) else 1]
 
