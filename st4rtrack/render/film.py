@@ -4,24 +4,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from st4rtrack.io.video_writer import write_gif, write_video
-from st4rtrack.render.draw import (
-    ACCENT,
-    GREY,
-    INK,
-    NOTHING,
-    PAGE,
-    RECONSTRUCTION,
-    TRACKING,
-    chip,
-    fit_image,
-    put_text,
-    text_width,
-)
+from st4rtrack.render.draw import ACCENT, GREY, INK, NOTHING, PAGE, RECONSTRUCTION, TRACKING, put_text, text_width
 from st4rtrack.render.panels import PanelRenderer, Panels
+from st4rtrack.render.rows import frame_cell
 from st4rtrack.scene import Scene
 from st4rtrack.types import UserError
 
@@ -189,11 +177,7 @@ def _composed(page: np.ndarray, layout: FilmLayout, scene: Scene, panels: Panels
     picture = page.copy()
     small = max(round(0.8 * layout.text), 9)
     _, _, cell_width, cell_height = layout.input
-    image = fit_image(panels.input, cell_height, cell_width)
-    chip(image, f"t = {float(scene.time_s[panels.frame]):.2f} s", small)
-    if panels.frame == scene.anchor_index:
-        cv2.rectangle(image, (0, 0), (cell_width - 1, cell_height - 1), ACCENT, max(layout.text // 5, 2))
-        chip(image, "anchor", small, fill=ACCENT, alpha=1.0, upper_right=True)
+    image = frame_cell(scene, panels.frame, panels.input, cell_height, cell_width, small, max(layout.text // 5, 2))
     pair = panels.pair.copy()
     used = put_text(pair, "tracking", 0.6 * small, len(pair) - 0.7 * small, small, TRACKING, bold=True)
     put_text(pair, "reconstruction", used + 1.4 * small, len(pair) - 0.7 * small, small, RECONSTRUCTION, bold=True)

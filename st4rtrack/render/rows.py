@@ -91,30 +91,27 @@ def identity_colours(query_px: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(np.rint(hsv).astype(np.uint8)[None], cv2.COLOR_HSV2RGB)[0]
 
 
+def frame_cell(scene: Scene, frame: int, rgb: np.ndarray, height: int, width: int, text: int, border: int) -> np.ndarray:
+    """Picture of a frame with its time; the anchor is marked by a border of that many pixels."""
+    cell = fit_image(rgb, height, width)
+    chip(cell, f"t = {float(scene.time_s[frame]):.2f} s", text)
+    if frame == scene.anchor_index:
+        cv2.rectangle(cell, (0, 0), (width - 1, height - 1), ACCENT, border)
+        chip(cell, "anchor", text, fill=ACCENT, alpha=1.0, upper_right=True)
+    return cell
+
+
 def frames_row(scene: Scene, shown: ShownFrames, layout: Layout) -> np.ndarray:
     """Row of the sampled frames with their times; the anchor is marked."""
-    cells = []
-    for k, t in enumerate(shown.index.tolist()):
-        cell = fit_image(shown.rgb[k], layout.cell_height, layout.cell_width)
-        chip(cell, f"t = {float(scene.time_s[t]):.2f} s", layout.small)
-        if t == scene.anchor_index:
-            cv2.rectangle(cell, (0, 0), (layout.cell_width - 1, layout.cell_height - 1), ACCENT, max(layout.gutter // 3, 1) * 2)
-            chip(cell, "anchor", layout.small, fill=ACCENT, alpha=1.0, upper_right=True)
-        cells.append(cell)
+    size, border = (layout.cell_height, layout.cell_width), 2 * max(layout.gutter // 3, 1)
+    frames = zip(shown.index.tolist(), shown.rgb)
+    cells = [frame_cell(scene, t, rgb, *size, layout.small, border) for t, rgb in frames]
     return _row("Frames", cells, layout, lambda *_: None)
 
 
 def depth_row(shown: ShownFrames, layout: Layout) -> np.ndarray:
     """Row of reconstruction depth in each frame's own camera, with a common range."""
-    limits = robust_range(shown.depth[:, ::2, ::2])
-    cells = [_map_cell(depth, limits, DEPTH_MAP, layout, reverse=True) for depth in shown.depth]
-
-    def legend(image: np.ndarray, right: int, baseline: int) -> None:
-        bar_legend(
-            image, right, baseline, f"near {number(limits[0])}", f"{number(limits[1])} far", DEPTH_MAP, layout, reverse=True
-        )
-
-    return _row("Depth", cells, layout, legend, "of the reconstruction, in each frame's camera")
+    return _map_row("Depth", "of the reconstruction, in each frame's camera", shown.depth, ("near", "far"), DEPTH_MAP, layout)
 
 
 def confidence_row(shown: ShownFrames, layout: Layout) -> np.ndarray:
@@ -122,14 +119,22 @@ def confidence_row(shown: ShownFrames, layout: Layout) -> np.ndarray:
     assert shown.confidence is not None
     with np.errstate(all="ignore"):
         logarithm = np.log(np.where(shown.confidence > 0, shown.confidence, np.nan))
-    limits = robust_range(logarithm[:, ::2, ::2])
-    cells = [_map_cell(values, limits, CONFIDENCE_MAP, layout) for values in logarithm]
+    return _map_row("Confidence", "of the reconstruction", logarithm, ("low", "high"), CONFIDENCE_MAP, layout)
+
+
+def _map_row(
+    heading: str, explanation: str, maps: np.ndarray, words: tuple[str, str], colour_map: int, layout: Layout
+) -> np.ndarray:
+    """Row of maps [shown, height, width] in colours, of depth or of the logarithm of confidence."""
+    reverse, limits = colour_map == DEPTH_MAP, robust_range(maps[:, ::2, ::2])
+    low, high = (number(limit if reverse else float(np.exp(limit))) for limit in limits)
+    colours = (map_colours(values, limits, colour_map, reverse=reverse) for values in maps)
+    cells = [fit_image(each, layout.cell_height, layout.cell_width, smooth=False) for each in colours]
 
     def legend(image: np.ndarray, right: int, baseline: int) -> None:
-        low, high = (number(float(np.exp(limit))) for limit in limits)
-        bar_legend(image, right, baseline, f"low {low}", f"{high} high", CONFIDENCE_MAP, layout)
+        bar_legend(image, right, baseline, f"{words[0]} {low}", f"{high} {words[1]}", colour_map, layout, reverse=reverse)
 
-    return _row("Confidence", cells, layout, legend, "of the reconstruction")
+    return _row(heading, cells, layout, legend, explanation)
 
 
 def tracks_row(shown: ShownFrames, tracks: AnchorTracks, colours: np.ndarray, layout: Layout) -> np.ndarray:
@@ -209,14 +214,6 @@ def _dimmed(image: np.ndarray) -> np.ndarray:
     """Darken and desaturate an image, so that the tracks provide the colours."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
     return np.rint(0.62 * (0.75 * grey + 0.25 * image) + 12).astype(np.uint8)
-
-
-def _map_cell(
-    values: np.ndarray, limits: tuple[float, float], colour_map: int, layout: Layout, *, reverse: bool = False
-) -> np.ndarray:
-    return fit_image(
-        map_colours(values, limits, colour_map, reverse=reverse), layout.cell_height, layout.cell_width, smooth=False
-    )
 
 
 def _row(
