@@ -91,8 +91,8 @@ def open_group(folder: Path, mode: Literal["r", "r+"]) -> zarr.Group:
 
 def open_array(folder: Path, group: zarr.Group, header: SceneHeader, spec: ArraySpec, parent: str = "") -> zarr.Array:
     """Open an array below the group `parent` ("" or "name/"), and check its shape and dtype against the header."""
-    path = stored_path(parent + spec.path, group)
     try:
+        path = stored_path(parent + spec.path, group)  # reads the metadata of the array
         array = stored_array(group, path)
     except ValueError as error:
         raise damaged(folder, str(error)) from error
