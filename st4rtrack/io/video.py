@@ -195,7 +195,7 @@ def _open_zarr(path: Path, source: str, rate: float) -> Video:
         rgb = LazyArray(stored_array(group, "rgb"), source=path)
         time_s = np.asarray(LazyArray(stored_array(group, "time_s"), source=path), np.float64) if "time_s" in group else None
     except (ValueError, IndexError) as error:
-        raise UserError(f"{source} is no scene with an array rgb ({error}); give the folder that st4rtrack run wrote") from error
+        raise UserError(f"{source} is not a scene with an array rgb ({error}); give the folder of st4rtrack run") from error
     if math.prod(rgb.shape[1:3]) > MAX_PIXELS:
         raise UserError(f"frames of {source} have {list(rgb.shape[1:3])} pixels, more than {MAX_PIXELS}; is it damaged?")
     name = path.resolve().parent.name if path.name == "scene.zarr" else path.stem

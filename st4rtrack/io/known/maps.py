@@ -77,7 +77,7 @@ def open_depth(
         depth = found.read(row)
         if depth.ndim != 2 or depth.dtype.kind not in "fiu":
             raise UserError(
-                f"depth of frame {row} in {found.label} must be [height, width], not {depth.dtype} {list(depth.shape)}"
+                f"depth of frame {row} in {found.label} must be numbers [height, width], not {depth.dtype} {list(depth.shape)}"
             )
         saturated = depth == UNKNOWN_DEPTH if depth.dtype == np.uint16 else np.zeros(1, bool)
         if saturated.any():
