@@ -30,31 +30,24 @@ GRID = (16, 9)
 """Columns and rows of the query points whose tracks are in `tracks.csv`."""
 
 
-def build_app(folder: Path, model: st4rtrack.St4RTrack | None = None) -> gr.Blocks:
-    """Build the app.
+class Callbacks:
+    """What the app does, with a network and a folder for scenes and exports."""
 
-    Args:
-        folder: folder for scenes and exports; the scene of a session is deleted with the session.
-        model: the network; default: the embedded one.
-    """
-    model = model or st4rtrack.load_model()
+    def __init__(self, folder: Path, model: st4rtrack.St4RTrack) -> None:
+        self.folder, self.model = folder, model
 
-    def reconstruct(video: str | None, seconds: float, fps: float, previous: str | None, progress=gr.Progress()):  # noqa: B008
+    def reconstruct(self, video: str | None, seconds: float, fps: float, previous: str | None, progress=gr.Progress()):  # noqa: B008
         """Reconstruct a video: quality report, page, anchor image, exports, and the folder of the session."""
-
-        def report(done: int, total: int) -> None:
-            progress((done, total), desc="Reconstructing", unit="frames")
-
-        made = Path(tempfile.mkdtemp(dir=folder))
+        made = Path(tempfile.mkdtemp(dir=self.folder))
         progress(0.0, desc="Preparing")
         with errors_as_one_sentence(made, video):
             scene = st4rtrack.reconstruct(
                 checked(video),
-                model=model,
+                model=self.model,
                 output=made / "scene",
                 stop=f"{seconds}s",
                 fps=fps,
-                progress=report,
+                progress=lambda done, total: progress((done, total), desc="Reconstructing", unit="frames"),
                 preparation=lambda share: progress(share, desc="Preparing"),
             )
             progress(1.0, desc="Writing exports")
@@ -64,7 +57,7 @@ def build_app(folder: Path, model: st4rtrack.St4RTrack | None = None) -> gr.Bloc
         remove(previous)
         return quality_text(scene), embedded(made / "scene.html"), anchor_image(scene), exports, str(made)
 
-    def track(session: str | None, event: gr.SelectData):
+    def track(self, session: str | None, event: gr.SelectData):
         """Track the clicked pixel of the anchor image: a sentence, the track as CSV, and the image with the point."""
         if session is None or not Path(session).is_dir():
             raise gr.Error("the scene was deleted after an hour; reconstruct the video again", print_exception=False)
@@ -78,6 +71,15 @@ def build_app(folder: Path, model: st4rtrack.St4RTrack | None = None) -> gr.Bloc
             cv2.circle(image, event.index, radius, colour, thickness=2, lineType=cv2.LINE_AA)
         return track_text(scene, fraction), path, image
 
+
+def build_app(folder: Path, model: st4rtrack.St4RTrack | None = None) -> gr.Blocks:
+    """Build the app.
+
+    Args:
+        folder: folder for scenes and exports; the scene of a session is deleted with the session.
+        model: the network; default: the embedded one.
+    """
+    callbacks = Callbacks(folder, model or st4rtrack.load_model())
     with gr.Blocks(title="st4rtrack", analytics_enabled=False, delete_cache=(600, 3600)) as app:
         gr.Markdown("# st4rtrack\nA video in; dense 3D tracks, geometry and cameras in one world frame out.")
         session = gr.State(None, time_to_live=3600, delete_callback=remove)
@@ -97,13 +99,13 @@ def build_app(folder: Path, model: st4rtrack.St4RTrack | None = None) -> gr.Bloc
                 answer = gr.Textbox(label="Track of the clicked point", elem_id="track")
                 track_file = gr.File(label="Its track", interactive=False)
         start.click(
-            reconstruct,
+            callbacks.reconstruct,
             inputs=[video, seconds, fps, session],
             outputs=[quality, page, anchor, downloads, session],
             show_progress_on=[quality],
             api_name="reconstruct",
         )
-        anchor.select(track, inputs=[session], outputs=[answer, track_file, anchor], api_visibility="private")
+        anchor.select(callbacks.track, inputs=[session], outputs=[answer, track_file, anchor], api_visibility="private")
     return app.queue(max_size=16)
 
 

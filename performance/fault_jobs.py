@@ -46,7 +46,7 @@ JOBS = {
     ),
     "batch": Job(
         ("batch", "../clips/*.mp4", "-o", "out", *_EXACT, "--batch-size", "1", "--workers", "1"),
-        ("st4rtrack.batch.run", "st4rtrack.batch.local"),
+        ("st4rtrack.batch.run", "st4rtrack.batch.worker"),
     ),
     "bench predict": Job(
         ("bench", "predict", "--data", "../sequences", "--output", "out", *_EXACT),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from st4rtrack.io.files import remove_leftovers, unfinished_name
-from st4rtrack.io.formats.extras import require
+from st4rtrack.io.formats.common import require
 from st4rtrack.io.formats.frames import every_nth, frame_range, of_anchor
 from st4rtrack.scene import Scene
 from st4rtrack.types import UserError
@@ -24,24 +24,28 @@ class Format:
     """An export format.
 
     Attributes:
-        endings: file suffixes that select this format; the first is the default.
+        writer: "module:function" of `write(scene, path, **options)`, or that function. The scene is in memory or on disk; `path` is
+            a new file, or an empty folder. The docstring of the options is their help.
         summary: one line for help.
-        writer: "module:function" of `write(scene, path, **options)`, or that function.
-        folder: whether the format is a folder; then the suffix is only used for the default name ("_colmap").
-        companion: suffix added to the stem of the file for an accompanying folder beside it; "" if there is none.
+        endings: file suffixes that select this format; the first is the default. One without a dot is the end of a folder's name.
         own_files: glob patterns of the files in the (accompanying) folder that an overwriting export may delete.
+        companion: suffix added to the stem of the file for an accompanying folder beside it; "" if there is none.
         tracks: whether the format has tracks of the anchor's pixels, so that the anchor must be among the exported frames.
-        package: (module, package name for pip) of an optional package that the writer needs.
+        module: optional module that the writer needs.
     """
 
-    endings: tuple[str, ...]
-    summary: str
     writer: str | Callable[..., Any]
-    folder: bool = False
-    companion: str = ""
+    summary: str
+    endings: tuple[str, ...]
     own_files: tuple[str, ...] = ()
+    companion: str = ""
     tracks: bool = True
-    package: tuple[str, str] | None = None
+    module: str | None = None
+
+    @property
+    def folder(self) -> bool:
+        """Whether the format is a folder."""
+        return "." not in self.endings[0]
 
     @property
     def write(self) -> Callable[..., Any]:
@@ -49,7 +53,7 @@ class Format:
         if not isinstance(self.writer, str):
             return self.writer
         module, function = self.writer.split(":")
-        return getattr(importlib.import_module(module), function)
+        return getattr(importlib.import_module(f"st4rtrack.{module}"), function)
 
     def require_package(self, name: str) -> None:
         """Check that the optional package of the format, called `name` in messages, is installed.
@@ -57,132 +61,101 @@ class Format:
         Raises:
             UserError: the package is not installed.
         """
-        if self.package is not None:
-            require(self.package[0], name, self.package[1])
+        if self.module is not None:
+            require(self.module, name)
 
 
 SCENE_FILES = ("scene.json", "scene.zarr")
-_COLMAP_FILES = ("sparse/0/*.bin", "sparse/0/*.txt", "images/frame_*.jpg")
-_PYCOLMAP = ("pycolmap", "pycolmap")
-_BLENDER_FILES = ("images/frame_*.jpg", "clouds/frame_*.npz", "*.npz")
-_NERFSTUDIO_FILES = ("images/frame_*.jpg", "masks/frame_*.png", "points.ply")
+_COLMAP = ("sparse/0/*.bin", "sparse/0/*.txt", "images/frame_*.jpg")
+_BLENDER = ("images/frame_*.jpg", "clouds/frame_*.npz", "*.npz")
+_NERFSTUDIO = ("images/frame_*.jpg", "masks/frame_*.png", "points.ply")
+_SHAPE_OF_MOTION = ("*/video/frame_*", "droid_recon/video.npy")
+
+_PLY, _IMAGES, _TRACKS = "io.formats.ply", "io.formats.posed_images", "io.formats.tracks"
+_PATHS, _DEPTH = "io.formats.camera_paths", "io.formats.depth_images"
 
 FORMATS: dict[str, Format] = {
-    "ply": Format((".ply",), "Reconstruction as one coloured point cloud.", "st4rtrack.io.formats.ply:write_ply", tracks=False),
-    "ply-sequence": Format(
-        ("_ply",),
-        "One point cloud per frame.",
-        "st4rtrack.io.formats.ply:write_ply_sequence",
-        folder=True,
-        own_files=("frame_*.ply",),
-        tracks=False,
-    ),
+    "ply": Format(f"{_PLY}:write_ply", "Reconstruction as one coloured point cloud.", (".ply",), tracks=False),
+    "ply-sequence": Format(f"{_PLY}:write_ply_sequence", "One point cloud per frame.", ("_ply",), ("frame_*.ply",), tracks=False),
     "splat": Format(
-        ("_splat.ply", ".ply"),
-        "Static part as 3D Gaussians for splat viewers and trainers.",
-        "st4rtrack.io.formats.splat:write_splat",
-        tracks=False,
+        f"{_PLY}:write_splat", "Static part as 3D Gaussians for splat viewers and trainers.", ("_splat.ply", ".ply"), tracks=False
     ),
     "glb": Format(
-        (".glb",),
+        "io.formats.glb:write_glb",
         "Reconstruction, tracks and cameras for glTF viewers and Blender.",
-        "st4rtrack.io.formats.glb:write_glb",
-        package=("trimesh", "trimesh"),
+        (".glb",),
+        module="trimesh",
     ),
     "colmap": Format(
-        ("_colmap",),
-        "Images, cameras and points as a binary COLMAP model.",
-        "st4rtrack.io.formats.colmap:write_colmap",
-        folder=True,
-        own_files=_COLMAP_FILES,
-        tracks=False,
-        package=_PYCOLMAP,
+        f"{_IMAGES}:write_colmap", "Images, cameras and points as a binary COLMAP model.", ("_colmap",), _COLMAP, tracks=False
     ),
     "colmap-text": Format(
-        ("_colmap_text",),
+        f"{_IMAGES}:write_colmap_text",
         "Images, cameras and points as a COLMAP model in text.",
-        "st4rtrack.io.formats.colmap:write_colmap_text",
-        folder=True,
-        own_files=_COLMAP_FILES,
+        ("_colmap_text",),
+        _COLMAP,
         tracks=False,
-        package=_PYCOLMAP,
     ),
     "blender": Format(
-        ("_blender",),
+        "io.formats.blender:write_blender",
         "Camera, video, tracks and points for Blender, with a script that imports them.",
-        "st4rtrack.io.formats.blender:write_blender",
-        folder=True,
-        own_files=_BLENDER_FILES,
+        ("_blender",),
+        _BLENDER,
     ),
-    "chan": Format((".chan",), "Camera for Nuke, Houdini and Blender.", "st4rtrack.io.formats.chan:write_chan", tracks=False),
+    "chan": Format(f"{_PATHS}:write_chan", "Camera for Nuke, Houdini and Blender.", (".chan",), tracks=False),
     "exr": Format(
-        ("_exr",),
+        f"{_DEPTH}:write_exr",
         "Depth and mask of dynamic pixels as OpenEXR images.",
-        "st4rtrack.io.formats.exr:write_exr",
-        folder=True,
-        own_files=("frame_*.exr",),
+        ("_exr",),
+        ("frame_*.exr",),
         tracks=False,
-        package=("OpenEXR", "OpenEXR"),
+        module="OpenEXR",
     ),
     "png": Format(
-        ("_png",),
+        f"{_DEPTH}:write_png",
         "Depth as 16-bit PNG and masks of dynamic pixels.",
-        "st4rtrack.io.formats.png:write_png",
-        folder=True,
-        own_files=("*/frame_*.png", "depth.json"),
+        ("_png",),
+        ("*/frame_*.png", "depth.json"),
         tracks=False,
     ),
-    "csv": Format((".csv",), "2D tracks as a table.", "st4rtrack.io.formats.tracks_2d:write_csv"),
+    "csv": Format(f"{_TRACKS}:write_csv", "2D tracks as a table.", (".csv",)),
     "after-effects": Format(
-        ("_after_effects",),
+        f"{_TRACKS}:write_after_effects",
         "2D tracks as keyframes to paste into After Effects.",
-        "st4rtrack.io.formats.tracks_2d:write_after_effects",
-        folder=True,
-        own_files=("track_*.txt",),
+        ("_after_effects",),
+        ("track_*.txt",),
     ),
-    "nuke": Format((".nk",), "2D tracks as a Tracker node of Nuke.", "st4rtrack.io.formats.tracks_2d:write_nuke"),
-    "3de": Format(("_3de.txt",), "2D tracks as the text of 3DEqualizer.", "st4rtrack.io.formats.tracks_2d:write_3de"),
-    "tum": Format((".txt",), "Camera trajectory in the format of TUM RGB-D.", "st4rtrack.io.formats.tum:write_tum", tracks=False),
+    "nuke": Format(f"{_TRACKS}:write_nuke", "2D tracks as a Tracker node of Nuke.", (".nk",)),
+    "3de": Format(f"{_TRACKS}:write_3de", "2D tracks as the text of 3DEqualizer.", ("_3de.txt",)),
+    "tum": Format(f"{_PATHS}:write_tum", "Camera trajectory in the format of TUM RGB-D.", (".txt",), tracks=False),
     "transforms": Format(
-        # not .json as default: scene folders contain a scene.json
-        ("_transforms.json", ".json"),
+        f"{_IMAGES}:write_transforms",
         "Images, cameras and points for nerfstudio.",
-        "st4rtrack.io.formats.transforms:write_transforms",
-        companion="_files",
-        own_files=_NERFSTUDIO_FILES,
+        ("_transforms.json", ".json"),  # not .json as default: scene folders contain a scene.json
+        _NERFSTUDIO,
+        "_files",
         tracks=False,
     ),
     "shape-of-motion": Format(
-        ("_shape_of_motion",),
+        f"{_IMAGES}:write_shape_of_motion",
         "Images, masks, depth, cameras and 2D tracks as Shape of Motion reads them.",
-        "st4rtrack.io.formats.shape_of_motion:write_shape_of_motion",
-        folder=True,
-        own_files=("*/video/frame_*", "droid_recon/video.npy"),
+        ("_shape_of_motion",),
+        _SHAPE_OF_MOTION,
     ),
-    "tapvid3d": Format(
-        (".npz",), "Tracks, visibility and cameras as in TAPVid-3D.", "st4rtrack.io.formats.tapvid3d:write_tapvid3d"
-    ),
+    "tapvid3d": Format(f"{_TRACKS}:write_tapvid3d", "Tracks, visibility and cameras as in TAPVid-3D.", (".npz",)),
     "usd": Format(
-        (".usdc", ".usda"),
-        "Dynamic points, tracks, reconstruction and camera for USD.",
-        "st4rtrack.io.formats.usd:write_usd",
-        package=("pxr", "usd-core"),
+        "io.formats.usd:write_usd", "Dynamic points, tracks, reconstruction and camera for USD.", (".usdc", ".usda"), module="pxr"
     ),
     "rerun": Format(
-        (".rrd",),
-        "Images, cameras, points and tracks for the Rerun viewer.",
-        "st4rtrack.io.formats.rerun:write_rerun",
-        package=("rerun", "rerun-sdk"),
+        "io.formats.rerun:write_rerun", "Images, cameras, points and tracks for the Rerun viewer.", (".rrd",), module="rerun"
     ),
-    "html": Format((".html",), "Interactive page for any browser.", "st4rtrack.view.page:write_page"),
-    "video": Format(
-        (".mp4", ".gif"), "Film of the frames, the tracks and the reconstruction.", "st4rtrack.render.film:write_film"
-    ),
+    "html": Format("view.page:write_page", "Interactive page for any browser.", (".html",)),
+    "video": Format("render.film:write_film", "Film of the frames, the tracks and the reconstruction.", (".mp4", ".gif")),
     "figure": Format(
-        (".png", ".pdf", ".jpg"),
+        "render.figure:write_figure",
         "Figure for a paper: a row of pictures per frame.",
-        "st4rtrack.render.figure:write_figure",
-        package=("matplotlib", "matplotlib"),
+        (".png", ".pdf", ".jpg"),
+        module="matplotlib",
     ),
 }
 
@@ -217,7 +190,7 @@ def export(
             lacks data that the format needs, or a package is not installed.
     """
     name = _format_name(path, format)
-    chosen = FORMATS[name]
+    chosen, known = FORMATS[name], options_of(name)
     path = _beside(scene, chosen.endings[0]) if path is None else Path(path)
     _check_target(path, chosen, overwrite=overwrite)
     chosen.require_package(name)
@@ -225,8 +198,14 @@ def export(
         from st4rtrack.io.scene import load_scene  # imports zarr, which `--help` does not need
 
         scene = load_scene(scene)
-    _check_not_of_the_scene(scene, path)
-    scene, options = _selection(scene, name, options, start, stop, stride, anchor)
+    source = getattr(scene.rgb, "source", None)
+    if source is not None and path.resolve() in [source.resolve() / name for name in ("", *SCENE_FILES)]:  # even with overwrite
+        raise UserError(f"{path} belongs to the scene that is exported; choose another path with -o")
+    if unknown := [option for option in options if option not in known]:
+        raise UserError(f"{name} has no option {unknown[0]}; it has {', '.join(sorted({'stride', *known} - {'progress'}))}")
+    if stride is not None and "stride" in known:
+        options, stride = options | {"stride": stride}, None
+    scene = _part(scene, name, chosen.tracks or options.get("branch") == "tracking", start, stop, stride, anchor)
     staging = _staging_folder(path)
     try:
         unfinished = staging / path.name
@@ -240,30 +219,23 @@ def export(
     return path
 
 
-def _selection(
+def _part(
     scene: Scene,
     name: str,
-    options: dict[str, Any],
+    tracks: bool,
     start: int | str | None,
     stop: int | str | None,
     stride: int | None,
     anchor: int | None,
-) -> tuple[Scene, dict[str, Any]]:
-    """Exported part of a scene, and the options of the writer; see `export`."""
-    known = options_of(name)
-    for option in options:
-        if option not in known:
-            raise UserError(f"{name} has no option {option}; it has {', '.join(sorted({'stride', *known} - {'progress'}))}")
-    tracks = FORMATS[name].tracks or options.get("branch") == "tracking"
+) -> Scene:
+    """The exported part of a scene; see `export`."""
     if anchor is not None:
         if not tracks:
             raise UserError(f"{name} has no tracks, so there is no anchor to choose; leave --anchor out")
         scene = of_anchor(scene, anchor)
     if start is not None or stop is not None:
         scene = frame_range(scene, start, stop, with_anchor=tracks)
-    if stride is None:
-        return scene, options
-    return (scene, options | {"stride": stride}) if "stride" in known else (every_nth(scene, stride), options)
+    return scene if stride is None else every_nth(scene, stride)
 
 
 def options_of(format: str) -> list[str]:
@@ -306,13 +278,6 @@ def _check_target(path: Path, chosen: Format, *, overwrite: bool) -> None:
     for target in targets:
         if not overwrite and target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise UserError(f"{target} exists already; choose another path with -o, or replace it with --overwrite")
-
-
-def _check_not_of_the_scene(scene: Scene, path: Path) -> None:
-    """Refuse to overwrite the files of the exported scene, even with `overwrite`: they are read during the export."""
-    source = getattr(scene.rgb, "source", None)
-    if source is not None and path.resolve() in [source.resolve() / name for name in ("", *SCENE_FILES)]:
-        raise UserError(f"{path} belongs to the scene that is exported; choose another path with -o")
 
 
 def _staging_folder(path: Path) -> Path:

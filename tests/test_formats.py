@@ -15,7 +15,7 @@ import pytest
 from st4rtrack import formats
 from st4rtrack.cli.main import main
 from st4rtrack.formats import FORMATS, Format, export, options_of
-from st4rtrack.io.formats.units import METRES, NOT_METRES, lengths
+from st4rtrack.io.formats.common import METRES, NOT_METRES, OPTIONAL, lengths
 from st4rtrack.io.scene import load_scene, save_scene
 from st4rtrack.io.video import open_video
 from st4rtrack.pipeline.reconstruct import reconstruct
@@ -108,7 +108,7 @@ def test_a_format_may_be_a_folder(tmp_path, monkeypatch) -> None:
         if len(scene) > 2:
             (path / "long.bin").touch()
 
-    monkeypatch.setitem(formats.FORMATS, "colmap", Format(("_colmap",), "", write, folder=True, own_files=("*.bin",)))
+    monkeypatch.setitem(formats.FORMATS, "colmap", Format(write, "", ("_colmap",), ("*.bin",)))
     scene = save_scene(synthetic_scene(), tmp_path / "cat")
     assert export(scene, format="colmap") == tmp_path / "cat_colmap"
     with pytest.raises(UserError, match="exists already"):
@@ -188,12 +188,10 @@ def test_a_scene_half_written_and_one_without_cameras(tmp_path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["scene"]
 
 
-@pytest.mark.parametrize(
-    ("name", "module"), [("glb", "trimesh"), ("colmap", "pycolmap"), ("usd", "pxr.Usd"), ("rerun", "rerun"), ("exr", "OpenEXR")]
-)
+@pytest.mark.parametrize(("name", "module"), [("glb", "trimesh"), ("usd", "pxr.Usd"), ("rerun", "rerun"), ("exr", "OpenEXR")])
 def test_a_package_that_is_not_installed(tmp_path, monkeypatch, name, module) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(UserError, match=rf'pip install .*"(.*\[{name}\]|pycolmap)"'):
+    with pytest.raises(UserError, match=rf'pip install .*".*\[{name}\]"'):
         export(synthetic_scene(), tmp_path / f"a{FORMATS[name].endings[0]}", format=name)
     assert not list(tmp_path.iterdir())
 
@@ -325,11 +323,11 @@ def test_export_to_a_folder_whose_name_is_not_utf8_works(tmp_path: Path, name: s
     assert path.exists() and folder in path.parents
 
 
-@pytest.mark.parametrize("name", [name for name, entry in FORMATS.items() if entry.package])
+@pytest.mark.parametrize("name", [name for name, entry in FORMATS.items() if entry.module])
 def test_format_without_its_package_is_refused_before_the_run(run: Run, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module, package = FORMATS[name].package or ("", "")
+    module = FORMATS[name].module or ""
     monkeypatch.setitem(sys.modules, module, None)
-    expected = f"the format {name} needs {package}; install it with: "
+    expected = f"the format {name} needs {OPTIONAL[module][0]}; install it with: "
     write_video_frames(Path("video"))
     for command in (["run", "video", "-o", "out"], ["batch", "video", "-o", "out"]):
         code, said = run(*command, "--export", f"ply,{name}", "--device", "cpu")
@@ -338,15 +336,12 @@ def test_format_without_its_package_is_refused_before_the_run(run: Run, name: st
 
 
 def test_every_optional_package_of_a_writer_is_in_the_table() -> None:
-    imported: dict[str, tuple[str, ...]] = {"matplotlib": ("figure",)}  # by the writer itself
-    for path in (Path(formats.__file__).parent / "io" / "formats").glob("*.py"):
-        for module in re.findall(r'\bneed\(f?"(\w+)', path.read_text()):
-            imported[module] = tuple(name for name, entry in FORMATS.items() if f".{path.stem}:" in str(entry.writer))
-    assert len(imported) >= 5
-    for module, names in imported.items():
-        for name in names:
-            entry = FORMATS[name].package
-            assert entry is not None and entry[0] == module, name
+    needed = {}
+    for path in Path(formats.__file__).parent.rglob("*.py"):
+        needed |= {name: module for module, name in re.findall(r'\bneed\(f?"(\w+)[^"]*", "([\w-]+)"', path.read_text())}
+    assert needed == {name: entry.module for name, entry in FORMATS.items() if entry.module} and set(needed.values()) == set(
+        OPTIONAL
+    )
 
 
 def test_exports_name_the_unit_of_lengths(tmp_path: Path) -> None:

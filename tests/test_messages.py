@@ -7,7 +7,7 @@ import pytest
 from tests.messages import PLACE, Message, messages
 
 MESSAGES = messages()
-COMPOSED = ("io/byte_objects.py", "io/npz.py", "io/scene/folder.py")
+COMPOSED = ("io/npz.py", "io/scene/folder.py")
 """Files whose sentences are put together of two, so that half a sentence stands in the source."""
 NAMES = ("MoGe",)
 """Proper names that a sentence may begin with."""

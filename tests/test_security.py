@@ -12,8 +12,7 @@ import pytest
 import torch
 
 import st4rtrack
-from st4rtrack.batch.jobs import Job
-from st4rtrack.batch.outcome import Outcome, write_batch_json
+from st4rtrack.batch.jobs import Job, Outcome, write_batch_json
 from st4rtrack.io.scene import SceneHeader
 from st4rtrack.io.scene.description import write_json
 from st4rtrack.io.video import write_video
@@ -39,7 +38,7 @@ STARTS = {"os.system", "os.popen", "subprocess.run", "subprocess.Popen", "subpro
 NETWORK = {"urllib.request", "http.client", "requests", "httpx", "aiohttp", "ftplib", "smtplib", "gdown", "wget"}
 SHOWN = {"https://pytorch.org/get-started/locally"}
 """Addresses that users are told."""
-UNPICKLER = Path("io/byte_objects.py")
+UNPICKLER = Path("io/npz.py")
 """The one file with an unpickler of its own, of an allow-list."""
 HUB = {Path("model/hub.py"), Path("model/hub_model.py")}
 """The files that fetch and upload, by the hub's library."""

@@ -23,7 +23,7 @@ from st4rtrack.adapt.measure import Measurement, errors_of, measure
 from st4rtrack.adapt.monocular import DepthTask
 from st4rtrack.adapt.objective import StepLoss, batch, step_loss
 from st4rtrack.io.files import whole_file
-from st4rtrack.io.json_text import differences
+from st4rtrack.io.text import differences
 from st4rtrack.losses.adaptation import AdaptationLoss
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.types import UserError

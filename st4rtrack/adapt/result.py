@@ -12,8 +12,7 @@ from st4rtrack.adapt.loop import Progress
 from st4rtrack.adapt.measure import errors_of
 from st4rtrack.io.files import write_whole
 from st4rtrack.model.network import St4RTrack
-from st4rtrack.render.adaptation import Plot, write_adaptation
-from st4rtrack.render.curves import BLUE, Curve
+from st4rtrack.render.adaptation import BLUE, Curve, Plot, write_adaptation
 from st4rtrack.render.draw import ACCENT, GREY
 from st4rtrack.scene import Scene
 

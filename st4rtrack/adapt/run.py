@@ -18,7 +18,7 @@ from st4rtrack.adapt.priors import DepthTeacher, TrackTeacher
 from st4rtrack.adapt.result import Adaptation, write_picture
 from st4rtrack.adapt.scenes import OutputPaths, Scenes, is_monocular
 from st4rtrack.adapt.teachers import FusedTeacher, open_teachers
-from st4rtrack.io.known.pixels import SourceSize
+from st4rtrack.io.known.matching import SourceSize
 from st4rtrack.io.lock import locked
 from st4rtrack.io.video import open_video
 from st4rtrack.losses.adaptation import MONOCULAR, NAMED, AdaptationLoss

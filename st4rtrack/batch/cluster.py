@@ -9,10 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from st4rtrack.batch.jobs import Job
-from st4rtrack.batch.local import CORES_PER_WORKER, KILLED
-from st4rtrack.batch.outcome import Outcome
-from st4rtrack.batch.worker import BatchOptions, Worker
+from st4rtrack.batch.jobs import Job, Outcome
+from st4rtrack.batch.worker import CORES_PER_WORKER, KILLED, BatchOptions, Worker
 from st4rtrack.io.installation import install_extra
 from st4rtrack.types import UserError
 
@@ -108,9 +106,7 @@ def _connected(address: str) -> Iterator[Any]:
             ray.init(address=address, **quiet)
         except ConnectionError as error:
             if address != "auto":
-                raise UserError(
-                    f"there is no Ray cluster at {address} ({error}); check the address, or use --ray auto"
-                ) from error
+                raise UserError(f"there is no Ray cluster at {address} ({error}); check it, or use --ray auto") from error
             # Ray's sockets are in this folder, and the path of a socket is limited to 107 characters
             temporary = tempfile.mkdtemp(prefix="st4rtrack-ray-", dir="/tmp" if Path("/tmp").is_dir() else None)
             ray.init(address="local", include_dashboard=False, _temp_dir=temporary, object_store_memory=100 * 2**20, **quiet)

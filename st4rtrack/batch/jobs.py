@@ -1,18 +1,21 @@
-"""Videos of a batch, and the scene folder of each."""
+"""Videos of a batch with the scene folder of each, and their outcomes."""
 
 import itertools
+import json
 import mimetypes
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
-from st4rtrack.io.animation import is_animated
-from st4rtrack.io.files import absolute, matches_of
-from st4rtrack.io.images import IMAGE_SUFFIXES, images_among
+from st4rtrack.io.files import absolute, matches_of, write_whole
+from st4rtrack.io.images import IMAGE_SUFFIXES, images_among, is_animated
 from st4rtrack.io.scene import SCENE_JSON, SCENE_ZARR
-from st4rtrack.io.scene.description import read_json
-from st4rtrack.types import UserError
+from st4rtrack.io.scene.description import quality_to_json, read_json
+from st4rtrack.io.text import redacted
+from st4rtrack.types import QualityReport, UserError
 
 
 @dataclass(frozen=True)
@@ -74,11 +77,8 @@ def _videos_in(path: Path) -> list[Path]:
     content = sorted(path.iterdir(), key=_natural)
     if images_among(content):
         return [path]
-    return [entry for entry in content if _is_video_file(entry)] or [path]
-
-
-def _is_video_file(path: Path) -> bool:
-    return path.is_file() and not path.name.startswith(".") and (mimetypes.guess_type(path.name)[0] or "").startswith("video/")
+    kinds = ((entry, mimetypes.guess_type(entry.name)[0] or "") for entry in content if not entry.name.startswith("."))
+    return [entry for entry, kind in kinds if kind.startswith("video/") and entry.is_file()] or [path]
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
@@ -101,3 +101,55 @@ def _owner(folder: Path) -> str | None:
         return read_json(folder)["info"]["source"]["video"]
     except (UserError, KeyError, TypeError):
         return None
+
+
+BATCH_JSON = "batch.json"
+
+State = Literal["made", "already there", "failed", "not finished"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Outcome of one video."""
+
+    name: str  # name, video, folder: see `Job`
+    video: str
+    folder: str
+    state: State  # "made": by this call; "already there": by an earlier call; "failed"; "not finished": the batch was stopped
+    seconds: float = 0.0  # duration, including opening the video and writing the scene
+    frames: int = 0  # number of frames of the scene; 0 without a scene
+    frames_made: int = 0  # number of frames made in this call, by the last process of the video
+    reason: str | None = None  # cause of the failure, in a sentence
+    traceback: str | None = None  # traceback of an internal error
+    notes: list[str] = field(default_factory=list)  # warnings of the library
+    quality: QualityReport | None = None  # quality report of the scene; `None` without a scene or if it is of an earlier version
+
+    @classmethod
+    def of(cls, job: Job, state: State, **values: Any) -> "Outcome":
+        """Make the outcome of a job."""
+        return cls(job.name, job.video, str(job.folder), state, **values)
+
+
+@dataclass(frozen=True)
+class Status:
+    """Progress of a batch."""
+
+    videos: int  # total number of videos
+    done: int  # number of videos that ended, successfully or not
+    failed: int  # number of videos that failed, of `done`
+    share: float  # `done` plus the completed fractions of the running videos
+    found: float  # part of `share` that existed before this call
+    frames: int  # number of frames made in this call
+
+
+def write_batch_json(output: Path, outcomes: Sequence[Outcome], **facts: Any) -> Path:
+    """Write `batch.json`: counts by state, then every video in the order of the batch; `facts` are plain data."""
+    counts = Counter(outcome.state for outcome in outcomes)
+    path = output / BATCH_JSON
+    content = {"format": "st4rtrack batch", "format_version": 1, **facts, "counts": dict(counts)}
+    videos = []
+    for outcome in outcomes:
+        values = asdict(outcome) | {"quality": None if outcome.quality is None else quality_to_json(outcome.quality)}
+        videos.append({name: value for name, value in values.items() if value not in (None, [])})
+    write_whole(path, (redacted(json.dumps({**content, "videos": videos}, indent=1)) + "\n").encode())
+    return path

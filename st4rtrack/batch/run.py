@@ -10,12 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from st4rtrack.batch.jobs import Job, find_jobs
-from st4rtrack.batch.outcome import Outcome, Status, write_batch_json
+from st4rtrack.batch.jobs import Job, Outcome, Status, find_jobs, write_batch_json
 from st4rtrack.batch.worker import BatchOptions
 from st4rtrack.io.lock import locked
+from st4rtrack.io.scene.arrays import JOURNAL, JOURNAL_RECORD
 from st4rtrack.io.scene.description import read_json
-from st4rtrack.io.scene.journal import JOURNAL, JOURNAL_RECORD
 from st4rtrack.types import UserError
 
 logger = logging.getLogger(__name__)
@@ -81,7 +80,7 @@ def _workers(
     options: BatchOptions, device: str, workers: int | None, ray: str | None, videos: int
 ) -> Iterator[Sequence[AnyWorker]]:
     if ray is None:
-        from st4rtrack.batch.local import local_workers
+        from st4rtrack.batch.worker import local_workers
 
         yield local_workers(options, device=device, workers=workers, videos=videos)
         return
@@ -124,7 +123,10 @@ def _run(
                 for future in done:
                     job = pending.pop(future)
                     outcomes[job] = _state_corrected(future.result(), under_way[job])
-                    _log(outcomes[job])
+                    for note in outcomes[job].notes:
+                        logger.warning("%s: %s", job.name, note)
+                    if outcomes[job].state == "failed":
+                        logger.warning("%s failed: %s", job.name, outcomes[job].reason)
                 if progress:
                     progress(_status(len(jobs), outcomes, under_way))
         finally:  # also on an error or Ctrl-C, when the threads must not wait for running videos
@@ -138,13 +140,6 @@ def _state_corrected(outcome: Outcome, frames_before: int) -> Outcome:
     """Correct the state of a scene completed by a worker that was then killed: its successor cannot know that it is new."""
     made_now = outcome.state == "already there" and frames_before < outcome.frames
     return replace(outcome, state="made") if made_now else outcome
-
-
-def _log(outcome: Outcome) -> None:
-    for note in outcome.notes:
-        logger.warning("%s: %s", outcome.name, note)
-    if outcome.state == "failed":
-        logger.warning("%s failed: %s", outcome.name, outcome.reason)
 
 
 def _status(videos: int, outcomes: dict[Job, Outcome], under_way: dict[Job, int]) -> Status:

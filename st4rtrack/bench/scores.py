@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from st4rtrack.bench.score import FIGURES
 from st4rtrack.bench.score_files import FORMAT
-from st4rtrack.render.names import printable
+from st4rtrack.render.draw import printable
 from st4rtrack.types import UserError
 
 

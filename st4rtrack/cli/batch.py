@@ -15,7 +15,7 @@ from st4rtrack.options import DeviceOptions, FrameSelection, KnownGeometry, Reco
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from st4rtrack.batch.outcome import Outcome, Status
+    from st4rtrack.batch.jobs import Outcome, Status
 
 
 def batch(
@@ -106,7 +106,7 @@ class BatchProgress(contextlib.ExitStack):
 
 
 def _summarise(outcomes: "list[Outcome]", output: Path) -> None:
-    from st4rtrack.batch.outcome import BATCH_JSON
+    from st4rtrack.batch.jobs import BATCH_JSON
     from st4rtrack.cli.process import viewing_command
     from st4rtrack.cli.reporter import answer, reporter, say, wrote
 

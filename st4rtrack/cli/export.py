@@ -93,7 +93,7 @@ def _export(scene: Path, output: Path | None, name: str, **options: Any) -> None
     from st4rtrack.cli.progress import Progress
     from st4rtrack.cli.reporter import say, wrote
     from st4rtrack.formats import export, options_of
-    from st4rtrack.io.formats.units import lengths
+    from st4rtrack.io.formats.common import lengths
     from st4rtrack.io.scene import load_scene
 
     with Progress("picture") as progress:

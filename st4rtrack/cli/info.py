@@ -31,7 +31,7 @@ def _facts(scene: "Scene", path: Path) -> dict[str, Any]:
     """Facts of a scene as plain values."""
     import numpy as np
 
-    from st4rtrack.io.formats.cameras import image_intrinsics
+    from st4rtrack.io.formats.common import image_intrinsics
 
     folder = path if path.is_dir() else path.parent
     height, width = scene.rgb.shape[1:3]

@@ -24,7 +24,7 @@ from st4rtrack.cli.reporter import Mode, Reporter, reporting
 from st4rtrack.cli.run import demo, run
 from st4rtrack.cli.train import train
 from st4rtrack.cli.view import view
-from st4rtrack.io.redaction import redacted
+from st4rtrack.io.text import redacted
 
 BENCH = {"predict": predict, "score": score, "report": report, "table": table, "build": build, "adaptation": adaptation}
 

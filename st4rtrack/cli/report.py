@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from st4rtrack.io.redaction import redacted, without_home
+from st4rtrack.io.text import redacted, without_home
 
 ISSUES = "the project's issue tracker"
 

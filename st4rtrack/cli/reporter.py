@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from st4rtrack.io.redaction import redacted
+from st4rtrack.io.text import redacted
 
 if TYPE_CHECKING:
     from st4rtrack.scene import Scene
@@ -115,7 +115,7 @@ def print_quality(scene: "Scene") -> bool:
     Returns:
         Whether the scene is reliable; False without a quality report.
     """
-    from st4rtrack.io.scene.quality import quality_to_json
+    from st4rtrack.io.scene.description import quality_to_json
 
     report = scene.quality
     if report is None:

@@ -136,7 +136,7 @@ def _is_complete(folder: Path) -> bool:
 def _announce_cost(video: "Video", model: "St4RTrack", options: ReconstructOptions, folder: Path, exports: int) -> None:
     """Print the estimated cost of a run, and refuse it if the disk is too small."""
     from st4rtrack.cli.reporter import say
-    from st4rtrack.io.scene.space import require_space
+    from st4rtrack.io.scene.folder import require_space
     from st4rtrack.pipeline.estimate import estimate_run
 
     auto = options.anchor == "auto"
@@ -153,7 +153,7 @@ def _announce_scene(
     """Print written files, quality and next steps; exits with code 3 if the scene must be reliable and is not."""
     from st4rtrack.cli.process import command_line, viewing_command
     from st4rtrack.cli.reporter import UNRELIABLE, print_quality, reporter, say, wrote
-    from st4rtrack.io.formats.units import lengths
+    from st4rtrack.io.formats.common import lengths
 
     if not changed:
         reporter().event("already_complete", path=str(folder))

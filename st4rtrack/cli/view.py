@@ -60,7 +60,7 @@ def _named(sources: tuple[str, ...]) -> dict[str, str]:
         opened += [str(file.parent) for file in inside] or [source]
     paths = [Path(source).resolve() for source in opened]
     paths = [path.parent if path.name in ("scene.json", "scene.zarr") else path for path in paths]
-    from st4rtrack.render.names import printable
+    from st4rtrack.render.draw import printable
 
     names = [printable(path.name) for path in paths]
     if len(set(names)) < len(names):

@@ -8,8 +8,7 @@ import numpy as np
 
 from st4rtrack.data.raw import RawSequence, TrackReader, decode_rgb, invert_cameras, require_intrinsics
 from st4rtrack.geometry.transforms import transform_points
-from st4rtrack.io.npz import npz_keys, read_npz
-from st4rtrack.io.npz_rows import npz_shape, read_npz_rows
+from st4rtrack.io.npz import npz_keys, npz_shape, read_npz, read_npz_rows
 from st4rtrack.types import UserError
 
 

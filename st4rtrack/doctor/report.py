@@ -11,8 +11,8 @@ from st4rtrack import __version__
 from st4rtrack.doctor import machine, packages
 from st4rtrack.doctor.machine import GIB
 from st4rtrack.io.installation import install_extra, pip_install
-from st4rtrack.io.scene.header import SceneHeader
-from st4rtrack.io.scene.space import scene_bytes
+from st4rtrack.io.scene.folder import scene_bytes
+from st4rtrack.io.scene.table import SceneHeader
 from st4rtrack.model.checkpoint import chosen_dtype, load_model
 from st4rtrack.model.config import EMBEDDED, LARGE, ModelConfig
 from st4rtrack.model.device import processor

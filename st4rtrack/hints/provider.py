@@ -17,7 +17,7 @@ from st4rtrack.hints.frame_encoder import FrameEncoder
 from st4rtrack.hints.frame_order import OrderedFrames
 from st4rtrack.hints.fused import FusedGeometry
 from st4rtrack.hints.steps import GreyFrames, StepFlows
-from st4rtrack.io.known.pixels import SourceSize
+from st4rtrack.io.known.matching import SourceSize
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.types import UserError, Video

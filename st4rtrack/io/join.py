@@ -6,19 +6,20 @@ the identity.
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from st4rtrack.geometry.transforms import transform_maps
+from st4rtrack.io.formats.common import lengths
 from st4rtrack.io.formats.content import PointCloud, accumulated
+from st4rtrack.io.formats.frames import ChosenFrames
 from st4rtrack.io.formats.ply import write_cloud
-from st4rtrack.io.formats.units import lengths
 from st4rtrack.io.scene import load_scene, save_scene
 from st4rtrack.scene import Scene
-from st4rtrack.types import Array, Pointmap, UserError
+from st4rtrack.types import Pointmap, UserError
 
 logger = logging.getLogger(__name__)
 
@@ -79,24 +80,14 @@ def _joined_info(scene: Scene, first: Scene, world: dict[str, Any]) -> dict[str,
     return {**scene.info, "known": known, "results": {**scene.info["results"], **own}, "joined": world}
 
 
-class _Mapped:
-    """Array [time, ...] whose frames are mapped when they are read."""
-
-    def __init__(self, array: Array, change: Callable[[np.ndarray], np.ndarray]) -> None:
-        self._array, self._change = array, change
-        self.shape, self.dtype = array.shape, array.dtype
-
-    def __getitem__(self, frame: int) -> np.ndarray:
-        return self._change(np.asarray(self._array[frame])).astype(self.dtype)
-
-
 def moved_to_world(scene: Scene, target_from_world: np.ndarray) -> Scene:
     """The scene in another world frame and unit, by a similarity [4, 4]; its maps are read one frame at a time."""
     scale = np.cbrt(np.linalg.det(target_from_world[:3, :3]))
 
     def moved(maps: Pointmap) -> Any:
         change = lambda points: transform_maps(target_from_world, points.astype(np.float64))  # noqa: E731
-        return dataclasses.replace(maps, points_world=_Mapped(maps.points_world, change))
+        every = np.arange(len(scene))
+        return dataclasses.replace(maps, points_world=ChosenFrames(maps.points_world, every, change))
 
     cameras = target_from_world @ np.asarray(scene.cameras.world_from_camera, np.float64)
     cameras[:, :3, :3] /= scale

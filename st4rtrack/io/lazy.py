@@ -1,17 +1,88 @@
-"""Read-only arrays on disk with the interface of a NumPy array; only indexed frames are read from zarr.
+"""Safe access to zarr stores, and read-only arrays on disk with the interface of NumPy arrays."""
 
-The first axis is time and one chunk is one frame, so the first index alone determines which chunks are read.
-"""
-
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import zarr
 
-from st4rtrack.io.store import require_chunks
+from st4rtrack.io.installation import pip_install
+from st4rtrack.io.text import short
 from st4rtrack.types import UserError
+
+_CODECS = frozenset({"BytesCodec", "ZstdCodec", "BloscCodec", "GzipCodec", "Crc32cCodec", "TransposeCodec"})
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+
+def open_store(path: Path, mode: Literal["r", "r+"] = "r") -> zarr.Group:
+    """Open a zarr v3 group.
+
+    Raises:
+        ValueError: the folder is not a readable zarr v3 group.
+    """
+    try:
+        return zarr.open_group(store=path, mode=mode, zarr_format=3, use_consolidated=False)
+    except Exception as error:  # damaged metadata can fail with any kind of error
+        if any((path / name).is_file() for name in (".zgroup", ".zarray", ".zmetadata")):
+            fix = f"{pip_install('zarr[cli]')}; zarr migrate v3 OLD.zarr NEW.zarr"
+            raise ValueError(f"{path.name} has zarr format 2; convert it to format 3 with: {fix}") from error
+        raise ValueError(f"{path.name} cannot be opened") from error
+
+
+def stored_array(group: zarr.Group, name: str) -> zarr.Array:
+    """Get a numeric array of a group by name.
+
+    Raises:
+        ValueError: the array is missing, has inconsistent metadata, or uses an unsupported codec.
+    """
+    try:
+        array = group[name]
+        if not isinstance(array, zarr.Array):
+            raise ValueError("a group")
+        codecs = {type(codec).__name__ for codec in array.metadata.codecs}  # pyright: ignore[reportAttributeAccessIssue]
+        chunks, shape, kind = array.chunks, array.shape, array.dtype.kind
+    except Exception as error:
+        raise ValueError(f"the array {name} is missing or damaged") from error
+    if foreign := sorted(codecs - _CODECS):
+        raise ValueError(f"the array {name} uses the unsupported codec {foreign[0]}")
+    if kind not in "biuf" or any(not 0 < chunk <= max(1, side) for chunk, side in zip(chunks, shape, strict=True)):
+        raise ValueError(f"the array {name} is damaged: {list(shape)} {array.dtype} in chunks of {list(chunks)}")
+    return array
+
+
+def require_chunks(array: zarr.Array, frames: Iterable[int], *, whole: bool) -> None:
+    """Check that the chunks of frames exist and have the expected size, before they are read."""
+    root = getattr(array.store, "root", None)
+    if root is None or array.chunks != (1, *array.shape[1:]):
+        return
+    size = prod(array.chunks) * array.dtype.itemsize
+    for frame in frames:
+        key = array.metadata.encode_chunk_key((frame, *(0,) * (array.ndim - 1)))  # pyright: ignore[reportAttributeAccessIssue]
+        try:
+            with (Path(root) / array.path / key).open("rb") as file:
+                announced = _zstd_size(file.read(18))
+        except FileNotFoundError:
+            if whole:
+                raise ValueError(f"frame {frame} of {array.path} is missing") from None
+            continue
+        if announced not in (None, size):
+            raise ValueError(f"frame {frame} of {array.path} is damaged")
+
+
+def _zstd_size(start: bytes) -> int | None:
+    """Decompressed size in the header of a zstd frame; None if absent (RFC 8878, 3.1.1.1)."""
+    if not start.startswith(_ZSTD_MAGIC) or len(start) < 5:
+        return None
+    descriptor = start[4]
+    single_segment, size_flag = descriptor >> 5 & 1, descriptor >> 6
+    length = (single_segment, 2, 4, 8)[size_flag]
+    begin = 5 + (1 - single_segment) + (0, 1, 2, 4)[descriptor & 3]
+    if length == 0 or len(start) < begin + length:
+        return None
+    return int.from_bytes(start[begin : begin + length], "little") + (256 if length == 2 else 0)
+
 
 _MUTATORS = frozenset({"fill", "itemset", "partition", "put", "resize", "setfield", "setflags", "sort"})
 _OF_SHAPE = {np.shape: lambda a: a.shape, np.ndim: lambda a: a.ndim}
@@ -29,28 +100,9 @@ class LazyArray(np.lib.mixins.NDArrayOperatorsMixin):
     """
 
     def __init__(self, array: zarr.Array, *, source: Path | None = None, whole: bool = False) -> None:
-        self._array, self._whole = array, whole
-        self.source = source
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._array.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self._array.dtype
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        return int(np.prod(self.shape))
-
-    @property
-    def nbytes(self) -> int:
-        return self.size * self.dtype.itemsize
+        self._array, self._whole, self.source = array, whole, source
+        self.shape, self.dtype, self.ndim, self.size = array.shape, array.dtype, len(array.shape), int(np.prod(array.shape))
+        self.nbytes = self.size * self.dtype.itemsize
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -101,24 +153,16 @@ class LazyArray(np.lib.mixins.NDArrayOperatorsMixin):
 
     def _frames(self, first: Any) -> tuple[slice | np.ndarray, Any]:
         """Frames that an index of the first axis needs, and that index relative to these frames."""
-        length = len(self)
+        every = np.arange(len(self))
         if isinstance(first, slice):
-            chosen = range(length)[first]
-            if not chosen:
-                return slice(0, 0), slice(None)
-            low, high = min(chosen[0], chosen[-1]), max(chosen[0], chosen[-1])
-            return slice(low, high + 1, abs(chosen.step)), slice(None, None, 1 if chosen.step > 0 else -1)
-        if isinstance(first, int | np.integer) and not isinstance(first, bool):
-            index = range(length)[first]  # raises IndexError as NumPy would
-            return slice(index, index + 1), 0
+            chosen = every[first]
+            return np.sort(chosen), slice(None, None, 1 if first.step is None or first.step > 0 else -1)
         if isinstance(first, np.ndarray) and first.dtype == bool and first.shape == self.shape[: first.ndim] and first.ndim:
-            needed = np.flatnonzero(first.reshape(length, -1).any(axis=1))
+            needed = np.flatnonzero(first.reshape(len(every), -1).any(axis=1))
             return needed, first[needed]
-        if isinstance(first, np.ndarray) and np.issubdtype(first.dtype, np.integer):
-            if first.size and (first.min() < -length or first.max() >= length):
-                raise IndexError(f"index {first.min()} to {first.max()} is out of bounds for axis 0 with size {length}")
-            needed, inner = np.unique(first % length, return_inverse=True)
-            return needed, inner.reshape(first.shape)
+        if np.issubdtype(np.asarray(first).dtype, np.integer):
+            needed, inner = np.unique(every[first], return_inverse=True)
+            return needed, inner.reshape(np.shape(first))
         return slice(None), first
 
     def _read(self, frames: slice | np.ndarray) -> np.ndarray:
@@ -133,8 +177,7 @@ class LazyArray(np.lib.mixins.NDArrayOperatorsMixin):
             return np.asarray(read())
         except (ValueError, RuntimeError, OSError, MemoryError) as error:
             place = f"{self.source or self._array.store_path}: {self._array.path}"
-            why = " ".join(str(error).split())[:160] or type(error).__name__
-            raise UserError(f"{place} cannot be read ({why}); make the scene again with --overwrite") from error
+            raise UserError(f"{place} cannot be read ({short(error)}); make the scene again with --overwrite") from error
 
 
 def _is_basic(part: Any) -> bool:

@@ -34,9 +34,7 @@ def read_queries(path: Path, video: Video | None = None) -> np.ndarray:
         row = int((~np.isfinite(queries).all(axis=1)).argmax())
         raise UserError(f"point {row} of {path} is not finite ({', '.join(map(str, queries[row]))}); remove it")
     if queries.ndim != 2 or queries.shape[1] not in (2, 3) or len(queries) == 0:
-        raise UserError(
-            f"{path} must hold at least one row of two numbers u,v (or three: u,v,frame), got the shape {list(queries.shape)}"
-        )
+        raise UserError(f"{path} must hold rows of two numbers u,v (or three: u,v,frame), got the shape {list(queries.shape)}")
     if video is not None:
         _require_inside(queries, video)
     return queries
@@ -70,18 +68,10 @@ def write_tracks(scene: Scene, queries: np.ndarray, folder: Path) -> list[Path]:
     csv_path, npz_path = folder / "tracks.csv", folder / "tracks.npz"
     time_s = np.asarray(scene.time_s)
     _write_csv(tracks, time_s, csv_path)
-    known = {} if tracks.visibility is None else {"visibility": tracks.visibility}
-    np.savez_compressed(
-        npz_path,
-        points_world=tracks.points_world,
-        visible=tracks.visible,
-        confidence=tracks.confidence,
-        query_px=tracks.query_px,
-        query_frame=frames.astype(np.int64),
-        tracked=np.asarray(tracks.tracked),
-        time_s=time_s,
-        **known,  # pyright: ignore[reportArgumentType]
-    )
+    names = ["points_world", "visible", "confidence", "query_px", "tracked"]
+    names += [] if tracks.visibility is None else ["visibility"]
+    arrays = {name: np.asarray(getattr(tracks, name)) for name in names}
+    np.savez_compressed(npz_path, query_frame=frames.astype(np.int64), time_s=time_s, **arrays)  # pyright: ignore[reportArgumentType]
     return [csv_path, npz_path]
 
 
@@ -106,54 +96,51 @@ def tracks_of_queries(scene: Scene, queries: np.ndarray) -> tuple[Tracks, np.nda
 
 def _write_csv(tracks: Tracks, time_s: np.ndarray, path: Path) -> None:
     """Write one row per point and frame; the column with the visibility probability only if the scene has it."""
-    likely = tracks.visibility
-    columns = ["point", "frame", "time_s", "x", "y", "z", "visible", "confidence"]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(columns if likely is None else [*columns, "visibility"])
+        likely = [] if tracks.visibility is None else ["visibility"]
+        writer.writerow(["point", "frame", "time_s", "x", "y", "z", "visible", "confidence", *likely])
         for point in range(tracks.points_world.shape[1]):
             for frame, time in enumerate(time_s):
-                x, y, z = tracks.points_world[frame, point]
-                seen, confidence = tracks.visible[frame, point], tracks.confidence[frame, point]
-                row = [point, frame, f"{time:.6f}", f"{x:.6g}", f"{y:.6g}", f"{z:.6g}", int(seen), f"{confidence:.4g}"]
-                writer.writerow(row if likely is None else [*row, f"{likely[frame, point]:.3f}"])
+                position = [f"{value:.6g}" for value in tracks.points_world[frame, point]]
+                visible, confidence = int(tracks.visible[frame, point]), f"{tracks.confidence[frame, point]:.4g}"
+                likely = [] if tracks.visibility is None else [f"{tracks.visibility[frame, point]:.3f}"]
+                writer.writerow([point, frame, f"{time:.6f}", *position, visible, confidence, *likely])
 
 
 def _read_csv(path: Path) -> np.ndarray:
     """Read a CSV file, including spreadsheet variants: semicolons or tabs with decimal commas, UTF-16."""
     try:
-        lines = list(enumerate(_decoded(path.read_bytes()).splitlines(), 1))
-        if lines and lines[0][1].startswith("sep="):  # separator declaration written by spreadsheets
-            lines = lines[1:]
-        rows = [(number, line) for number, line in lines if line.strip(" ,;\t")]
-        separator = next((mark for mark in (";", "\t") if rows and mark in rows[0][1]), ",")
-        cells = [(number, _cells(line, separator)) for number, line in rows]
+        data = path.read_bytes()
+        text = data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
+        lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip(" ,;\t")]
+        lines = lines[lines[:1] != [] and lines[0][1].startswith("sep=") :]  # separator declaration written by spreadsheets
+        separator = next((mark for mark in (";", "\t") if lines and mark in lines[0][1]), ",")
+        rows = [[cell.strip() for cell in row] for row in csv.reader([line for _, line in lines], delimiter=separator)]
     except (ValueError, OSError, csv.Error) as error:  # other encodings raise UnicodeDecodeError, a ValueError
         raise UserError(f"{path} is not a CSV ({error}); save it as CSV in UTF-8, with one row per point") from None
-    names = cells[0][1] if cells else []
-    columns = list(range(len(names)))
-    if cells and not _is_number(names[0]):
-        columns, cells = _columns([name.lower() for name in names], path), cells[1:]
-    return np.array([_numbers(row, len(names), columns, f"line {number} of {path}") for number, row in cells], np.float64)
+    if separator != ",":
+        rows = [[cell.replace(",", ".") for cell in row] for row in rows]
+    width, columns = len(rows[0]) if rows else 0, None
+    if rows and _number(rows[0][0]) is None:
+        columns, rows, lines = _columns([name.lower() for name in rows[0]], path), rows[1:], lines[1:]
+    found = []
+    for (number, _), row in zip(lines, rows):
+        values = [_number(row[column]) for column in columns or range(width)] if len(row) == width else [None]
+        if None in values:  # also rows of other lengths: decimal commas in comma-separated files
+            what = f"finite numbers in {width} columns, got {','.join(row)[:60]!r}; write one row per point, as 120.5,80"
+            raise UserError(f"line {number} of {path} must be {what}")
+        found.append(values)
+    return np.array(found, np.float64)
 
 
-def _cells(line: str, separator: str) -> list[str]:
-    cells = [cell.strip() for cell in next(csv.reader([line], delimiter=separator))]
-    return cells if separator == "," else [cell.replace(",", ".") for cell in cells]
-
-
-def _numbers(row: list[str], width: int, columns: list[int], place: str) -> list[float]:
-    """Numbers in the given columns; rows must have equal length, so that decimal commas in comma-separated files are refused."""
-    values = [float(row[column]) for column in columns if _is_number(row[column])] if len(row) == width else []
-    if len(values) != len(columns) or not np.isfinite(values).all():
-        raise UserError(
-            f"{place} must be finite numbers in {width} columns, got {','.join(row)[:60]!r}; write one row per point, as 120.5,80"
-        )
-    return values
-
-
-def _decoded(data: bytes) -> str:
-    return data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
+def _number(text: str) -> float | None:
+    """The number in a cell; `None` if it is not a finite one."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if np.isfinite(value) else None
 
 
 def _columns(names: list[str], path: Path) -> list[int]:
@@ -172,11 +159,3 @@ def _read_npz(path: Path) -> np.ndarray:
         raise UserError(f"{path} must have the numeric arrays u and v, or queries [points, 2 or 3]")
     arrays = [column.astype(np.float64) for column in columns]
     return arrays[0] if "queries" in keys else np.stack(arrays, axis=-1)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

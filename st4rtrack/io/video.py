@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from st4rtrack.io.animation import is_animated, open_animation
-from st4rtrack.io.files import matches_of
+from st4rtrack.io.files import expanded, matches_of
 from st4rtrack.io.frames import FrameReader, frames_of, whole_video
-from st4rtrack.io.images import IMAGE_SUFFIXES, images_among, open_encoded_images, open_images
+from st4rtrack.io.images import IMAGE_SUFFIXES, images_among, is_animated, open_animation, open_encoded_images, open_images
 from st4rtrack.io.memory import MAX_PIXELS
 from st4rtrack.io.npz import npz_keys, read_npz
 from st4rtrack.io.video_file import open_video_file
@@ -105,7 +104,7 @@ def _open_whole(source: Any, rate: float) -> Video:
 
 
 def _open_path(source: str | Path, rate: float) -> Video:
-    path = _expanded(source)
+    path = expanded(source)
     if not _exists(path):
         if re.search(r"[*?\[]", str(path)):
             return open_images(images_among(_matches(path, source)), str(source), rate)
@@ -115,10 +114,9 @@ def _open_path(source: str | Path, rate: float) -> Video:
     if not os.access(path, os.R_OK):
         raise UserError(f"{source} is not readable; change its permissions")
     if path.is_dir():
-        if (path / "scene.zarr").is_dir():
-            return _open_zarr(path / "scene.zarr", str(source), rate)
-        if path.suffix == ".zarr":
-            return _open_zarr(path, str(source), rate)
+        store = path / "scene.zarr" if (path / "scene.zarr").is_dir() else path
+        if store.suffix == ".zarr":
+            return _open_zarr(store, str(source), rate)
         return open_images(images_among(path.iterdir()), str(source), rate)
     if path.stat().st_size == 0:
         raise UserError(f"{source} is empty; fetch or copy it again")
@@ -131,13 +129,6 @@ def _open_path(source: str | Path, rate: float) -> Video:
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return replace(open_images([path], str(source), rate), name=path.stem)
     return open_video_file(path, str(source))
-
-
-def _expanded(source: str | Path) -> Path:
-    try:
-        return Path(source).expanduser()
-    except RuntimeError:
-        raise UserError(f"{source} is in the home folder of a user that is not known here; check the path") from None
 
 
 def _exists(path: Path) -> bool:
@@ -193,20 +184,19 @@ def _open_npz(path: Path, source: str, rate: float) -> Video:
 
 
 def _open_zarr(path: Path, source: str, rate: float) -> Video:
-    from st4rtrack.io.lazy import LazyArray  # zarr is slow to import and rarely needed here
-    from st4rtrack.io.store import open_store, stored_array
+    from st4rtrack.io.lazy import (
+        LazyArray,  # zarr is slow to import and rarely needed here
+        open_store,
+        stored_array,
+    )
 
     try:
         group = open_store(path)
         rgb = LazyArray(stored_array(group, "rgb"), source=path)
         time_s = np.asarray(LazyArray(stored_array(group, "time_s"), source=path), np.float64) if "time_s" in group else None
     except (ValueError, IndexError) as error:
-        raise UserError(
-            f"{source} is not a scene with an array rgb ({error}); give the folder that st4rtrack run wrote"
-        ) from error
+        raise UserError(f"{source} is not a scene with an array rgb ({error}); give the folder of st4rtrack run") from error
     if math.prod(rgb.shape[1:3]) > MAX_PIXELS:
-        raise UserError(
-            f"frames of {source} have {list(rgb.shape[1:3])} pixels by its metadata, more than {MAX_PIXELS}; is it damaged?"
-        )
+        raise UserError(f"frames of {source} have {list(rgb.shape[1:3])} pixels, more than {MAX_PIXELS}; is it damaged?")
     name = path.resolve().parent.name if path.name == "scene.zarr" else path.stem
     return _open_array(rgb, name=name, source=source, rate=rate, time_s=time_s)

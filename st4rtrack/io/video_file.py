@@ -14,9 +14,9 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from st4rtrack.io.exif import focal_from_35mm
 from st4rtrack.io.files import require_downloaded
 from st4rtrack.io.frames import whole_video
+from st4rtrack.io.images import focal_from_35mm
 from st4rtrack.io.memory import MAX_PIXELS
 from st4rtrack.io.video_packets import is_cut_off, packets_of, read_announcements
 from st4rtrack.io.video_pixels import FrameConverter, has_alpha, hdr_curve
@@ -35,25 +35,14 @@ _CHECKED_FRAMES = 4  # number of decoded frames whose timestamps are compared wi
 
 @dataclass(frozen=True)
 class _Index:
-    """Frame index of a video file, in presentation order.
+    """Frame index of a video file, in presentation order."""
 
-    Attributes:
-        pts: [frames] increasing presentation timestamps in units of the stream's time base; frame numbers if it has none.
-        time_s: [frames] seconds since the first frame.
-        key_pts: [keys] increasing presentation timestamps of the key frames.
-        has_pts: whether decoded frames carry `pts`; otherwise they can only be counted from the beginning.
-        focal_35mm: 35 mm equivalent focal length in millimetres, if the file has it.
-    """
-
+    # [frames] increasing presentation timestamps in units of the stream's time base; frame numbers if it has none
     pts: np.ndarray
-    time_s: np.ndarray
-    key_pts: np.ndarray
-    has_pts: bool = True
-    focal_35mm: float | None = None
-
-    def key_before(self, position: int) -> int:
-        """Index of the last key frame at or before a frame; -1 if there is none."""
-        return int(np.searchsorted(self.key_pts, self.pts[position], side="right")) - 1
+    time_s: np.ndarray  # [frames] seconds since the first frame
+    key_pts: np.ndarray  # [keys] increasing presentation timestamps of the key frames
+    has_pts: bool = True  # whether decoded frames carry `pts`; otherwise they can only be counted from the beginning
+    focal_35mm: float | None = None  # 35 mm equivalent focal length in millimetres, if the file has it
 
 
 def open_video_file(path: Path, source: str) -> Video:
@@ -155,7 +144,10 @@ def _without_undecodable_end(path: Path, source: str, index: _Index) -> _Index:
     """The index of a truncated file up to the last frame that can be decoded."""
     decoder = _Decoder(path, source, index)
     count = len(index.pts)
-    while count > 1 and not decoder.can_decode(count - 1):
+    while count > 1:
+        with contextlib.suppress(UserError):
+            decoder.frame(count - 1)
+            break
         count -= 1
     if count < len(index.pts):
         logger.warning("the last %d frames of %s cannot be decoded and are left out", len(index.pts) - count, source)
@@ -217,15 +209,9 @@ class _Decoder:
             self._convert = FrameConverter(self._stream.sample_aspect_ratio, frame, self._source)
         return self._convert(frame)
 
-    def can_decode(self, position: int) -> bool:
-        """Whether the frame at a position can be decoded."""
-        with contextlib.suppress(UserError):
-            return self.frame(position) is not None
-        return False
-
     def frame(self, position: int) -> Any:
         """The decoded frame at a position of the index."""
-        key = self._index.key_before(position)
+        key = int(np.searchsorted(self._index.key_pts, self._index.pts[position], side="right")) - 1  # -1: none
         key_position = int(np.searchsorted(self._index.pts, self._index.key_pts[key])) if key >= 0 else 0
         if position < self._next or key_position - self._next > _SEEK_WORTH_FRAMES:
             self._seek(position, key)

@@ -49,34 +49,24 @@ def read_announcements(container: Any, stream: Any, source: str) -> tuple[list[t
     cut_off = missed or is_cut_off(Path(container.name))
     whole = not (cut_off or torn or container.format.name in _WITHOUT_LENGTH)
     if not whole and len(certain := _before_gap(found)) < len(found):
-        logger.warning(
-            "frames near the end of %s are missing; the frames after the first missing one are left out (%d)",
-            source,
-            len(found) - len(certain),
-        )
+        left_out = len(found) - len(certain)
+        logger.warning("frames near the end of %s are missing; the %d frames after the first one are left out", source, left_out)
         found = certain
         end_s = float(max(pts for pts, _, _ in found if pts is not None) * stream.time_base) + interval_s
     if cut_off:
         rate = float(stream.average_rate or 0) or 1 / interval_s
         total = f" of about {max(len(found) + 1, round((said_s - begin_s) * rate))}" if missed and said_s is not None else ""
-        logger.warning(
-            "%s is cut short: its first %d%s frames can be read, up to %.1f s; copy or record it again",
-            source,
-            len(found),
-            total,
-            end_s,
-        )
+        readable = f"its first {len(found)}{total} frames can be read, up to {end_s:.1f} s"
+        logger.warning("%s is cut short: %s; copy or record it again", source, readable)
     elif torn:
         logger.warning("%s is damaged after %d frames (%s); later frames are lost", source, len(found), torn[0].strerror)
     return found, whole
 
 
 def _before_gap(found: list[tuple[int | None, bool, bool]]) -> list[tuple[int | None, bool, bool]]:
-    """Packets of a truncated file that are shown before the first lost frame.
-
-    B-frames are stored after frames that are shown later: if the file ends between them, frames after the gap would get wrong
-    numbers.
-    """
+    """Packets of a truncated file that are shown before the first lost frame."""
+    # B-frames are stored after frames that are shown later: if the file ends between them, frames after the gap would get wrong
+    # numbers.
     times = [pts for pts, _, shown in found if shown and pts is not None]
     if times == sorted(times):
         return found

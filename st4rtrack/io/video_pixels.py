@@ -40,7 +40,9 @@ class FrameConverter:
             frame = self._filtered(frame, "field", {"type": "top"})
         if hdr_curve(frame) is not None:
             frame = self._tone_mapped(frame)
-        image = rgb_over_grey(frame) if has_alpha(frame) else frame.to_ndarray(format="rgb24")
+        image = frame.to_ndarray(format="rgba" if has_alpha(frame) else "rgb24")
+        if image.shape[2] == 4:
+            image = over_grey(image[..., :3], image[..., 3] / np.float32(255))
         if interlaced:  # rows of the bottom field lie halfway between those of the top field
             rows = np.array([[1, 0, 0], [0, 0.5, 0]])
             image = cv2.warpAffine(
@@ -74,12 +76,6 @@ def has_alpha(frame: Any) -> bool:
     return any(component.is_alpha for component in frame.format.components)
 
 
-def rgb_over_grey(frame: Any) -> np.ndarray:
-    """Convert a frame with alpha to RGB [height, width, 3] uint8 over grey."""
-    rgba = frame.to_ndarray(format="rgba")
-    return over_grey(rgba[..., :3], rgba[..., 3] / np.float32(255))
-
-
 def hdr_curve(frame: Any) -> str | None:
     """Name of the HDR transfer curve of a frame; `None` for standard dynamic range."""
     return HDR_CURVES.get(int(getattr(frame, "color_trc", 0) or 0))
@@ -91,11 +87,7 @@ def usable_aspect(pixel_aspect: Fraction | None, frame: Any, source: str) -> flo
         return 1.0
     aspect = float(pixel_aspect)
     if not 1 / _LARGEST_ASPECT <= aspect <= _LARGEST_ASPECT or frame.width * aspect * frame.height > MAX_PIXELS:
-        logger.warning(
-            "%s has an implausible pixel aspect ratio (%s), which is ignored: pixels are assumed to be square",
-            source,
-            pixel_aspect,
-        )
+        logger.warning("%s has an implausible pixel aspect ratio (%s): pixels are assumed to be square", source, pixel_aspect)
         return 1.0
     return aspect
 
@@ -140,13 +132,7 @@ _TO_709 = {_BT709: np.eye(3), 12: _P3_TO_709}  # by colour primaries of H.273; w
 
 
 def tone_mapped(signal: np.ndarray, curve: int, primaries: int) -> np.ndarray:
-    """Tone-map an HDR signal [..., 3] in 0..1 to BT.709 colours [..., 3] in 0..1.
-
-    Args:
-        signal: RGB as stored, full range.
-        curve: a key of `HDR_CURVES`.
-        primaries: colour primaries of H.273.
-    """
+    """Tone-map an HDR signal [..., 3] in 0..1 to BT.709 colours [..., 3] in 0..1."""
     light = (_pq_nits(signal) if HDR_CURVES[curve] == "PQ" else _hlg_nits(signal)) / _WHITE_NITS
     light = np.maximum(light @ _TO_709.get(primaries, _BT2020_TO_709).T, 0)
     brightest = light.max(axis=-1, keepdims=True)

@@ -18,8 +18,7 @@ from st4rtrack.geometry.camera import project
 from st4rtrack.geometry.transforms import invert_rigid, transform_points
 from st4rtrack.io import images
 from st4rtrack.io.files import whole_file
-from st4rtrack.io.npz import npz_keys, read_npz
-from st4rtrack.io.npz_rows import npz_shape
+from st4rtrack.io.npz import npz_keys, npz_shape, read_npz
 from st4rtrack.io.video import open_video
 from st4rtrack.types import UserError, Video
 
@@ -29,23 +28,15 @@ NUM_FRAMES = 64
 
 @dataclass(frozen=True)
 class WorldTrackSequence:
-    """One sequence with its ground truth; images and depth are read from the file on demand.
+    """One sequence with its ground truth; images and depth are read from the file on demand."""
 
-    Attributes:
-        name: path relative to the data folder without suffix ("adt_mini/seq_001").
-        path: the file.
-        intrinsics: [3, 3] in pixels of the stored images.
-        world_from_camera: [time, 4, 4]; the identity for frame 0, and for all frames if the camera is fixed.
-        tracks_world: [time, points, 3] metres (the data set's unit), or None.
-        visible: [time, points] bool, or None.
-    """
-
-    name: str
-    path: Path
-    intrinsics: np.ndarray = field(repr=False)
+    name: str  # path relative to the data folder without suffix ("adt_mini/seq_001")
+    path: Path  # the file
+    intrinsics: np.ndarray = field(repr=False)  # [3, 3] in pixels of the stored images
+    # [time, 4, 4]; the identity for frame 0, and for all frames if the camera is fixed
     world_from_camera: np.ndarray = field(repr=False)
-    tracks_world: np.ndarray | None = field(repr=False)
-    visible: np.ndarray | None = field(repr=False)
+    tracks_world: np.ndarray | None = field(repr=False)  # [time, points, 3] metres (the data set's unit), or None
+    visible: np.ndarray | None = field(repr=False)  # [time, points] bool, or None
     has_depth: bool = False
 
     def __len__(self) -> int:
@@ -69,13 +60,13 @@ class WorldTrackSequence:
         points = self.visible.shape[1]
         if "queries_xyt" not in npz_keys(self.path):
             return np.zeros(points, np.int64)
-        queries = read_npz(self.path, "queries_xyt")["queries_xyt"]
-        _require_numbers(queries, "queries_xyt", self.name)
-        if queries.shape != (points, 3) or not ((queries[:, 2] >= 0) & (np.round(queries[:, 2]) < len(self))).all():
+        queries = _required(read_npz(self.path, "queries_xyt")["queries_xyt"], "queries_xyt", self.name, points, 3)
+        frames = np.round(queries[:, 2])
+        if not ((queries[:, 2] >= 0) & (frames < len(self))).all():
             raise UserError(
-                f"{self.name}: queries_xyt must be [{points}, 3] with frames in 0..{len(self) - 1}, got {list(queries.shape)}"
+                f"{self.name}: frames of queries_xyt must be in 0..{len(self) - 1}, got {frames.min():g} to {frames.max():g}"
             )
-        return np.round(queries[:, 2]).astype(np.int64)
+        return frames.astype(np.int64)
 
     def read_depth(self) -> np.ndarray:
         """Read z-depth in metres, [time, height, width] float32; unknown depth is not positive or not finite."""
@@ -86,13 +77,7 @@ class WorldTrackSequence:
         return self._read_maps("foreground_mask").astype(bool) if "foreground_mask" in npz_keys(self.path) else None
 
     def _read_maps(self, key: str) -> np.ndarray:
-        maps = read_npz(self.path, key)[key]
-        _require_numbers(maps, key, self.name)
-        if maps.ndim != 3 or len(maps) < len(self):
-            raise UserError(
-                f"{self.name}: {key} must be [time, height, width] with at least {len(self)} frames, got {list(maps.shape)}"
-            )
-        return maps[: len(self)]
+        return _required(read_npz(self.path, key)[key], key, self.name, "time", "height", "width", frames=len(self))[: len(self)]
 
 
 def read_worldtrack(path: str | Path, *, name: str | None = None, num_frames: int | None = NUM_FRAMES) -> WorldTrackSequence:
@@ -168,23 +153,20 @@ def write_worldtrack(
         depth: [time, height, width] metres, 0 where unknown.
         queries_xyt: [points, 3] query point of each track: pixels (u, v) of the images, frame index.
     """
-    arrays: dict[str, np.ndarray] = {
-        "fx_fy_cx_cy": np.asarray(fx_fy_cx_cy, np.float64),
-        "visibility": np.asarray(visibility, bool),
+    stored = {
+        "fx_fy_cx_cy": (fx_fy_cx_cy, np.float64),
+        "visibility": (visibility, bool),
+        "extrinsics_w2c": (camera_from_world, np.float64),
+        "tracks_XYZ": (tracks_camera, np.float32),
+        "depth_map": (depth, np.float32),
+        "queries_xyt": (queries_xyt, np.float32),
     }
-    if camera_from_world is not None:
-        arrays["extrinsics_w2c"] = np.asarray(camera_from_world, np.float64)
-    if tracks_camera is not None:
-        arrays["tracks_XYZ"] = np.asarray(tracks_camera, np.float32)
-    if depth is not None:
-        arrays["depth_map"] = np.asarray(depth, np.float32)
-    if queries_xyt is not None:
-        arrays["queries_xyt"] = np.asarray(queries_xyt, np.float32)
     with whole_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         _write_images(archive, images_jpeg, path.parent)
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
+        for name, (array, dtype) in stored.items():
+            if array is not None:
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asarray(array, dtype), allow_pickle=False)
 
 
 def _write_images(archive: zipfile.ZipFile, images_jpeg: Iterable[bytes], folder: Path) -> None:
@@ -217,16 +199,22 @@ def _length(path: Path, key: str, name: str, num_frames: int | None) -> int:
     return length
 
 
-def _require_numbers(array: np.ndarray, key: str, name: str) -> None:
+def _required(array: np.ndarray, key: str, name: str, *axes: str | int, frames: int = 0) -> np.ndarray:
+    """An array of numbers with the axes (a name: of any size) and at least that many frames."""
     if array.dtype.kind not in "biuf":
         raise UserError(f"{name}: {key} must hold numbers, it is {array.dtype}")
+    fits = array.ndim == len(axes) and all(isinstance(axis, str) or axis == size for axis, size in zip(axes, array.shape))
+    if not fits or len(array) < frames:
+        expected = f"[{', '.join(map(str, axes))}]" + (f" for {frames} frames" if frames else "")
+        raise UserError(f"{name}: {key} must be {expected}, got {list(array.shape)}")
+    return array
 
 
 def _intrinsics(fx_fy_cx_cy: np.ndarray, name: str) -> np.ndarray:
-    _require_numbers(fx_fy_cx_cy, "fx_fy_cx_cy", name)
-    if fx_fy_cx_cy.shape != (4,) or not np.isfinite(fx_fy_cx_cy).all() or not (fx_fy_cx_cy[:2] > 0).all():
+    pinhole = fx_fy_cx_cy if fx_fy_cx_cy.dtype.kind in "iuf" else np.zeros(0)
+    if pinhole.shape != (4,) or not np.isfinite(pinhole).all() or not (pinhole[:2] > 0).all():
         raise UserError(f"{name}: fx_fy_cx_cy must be four finite numbers with positive focal lengths, it is {fx_fy_cx_cy}")
-    fx, fy, cx, cy = (float(value) for value in fx_fy_cx_cy)
+    fx, fy, cx, cy = pinhole.tolist()
     return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
 
 
@@ -234,11 +222,7 @@ def _cameras(camera_from_anything: np.ndarray | None, length: int, name: str) ->
     """Camera-to-world poses [time, 4, 4]; the world frame is the camera frame of frame 0."""
     if camera_from_anything is None:
         return np.tile(np.eye(4), (length, 1, 1))
-    _require_numbers(camera_from_anything, "extrinsics_w2c", name)
-    matrices = np.asarray(camera_from_anything, np.float64)
-    if matrices.ndim != 3 or matrices.shape[1:] != (4, 4) or len(matrices) < length:
-        raise UserError(f"{name}: extrinsics_w2c must be [time, 4, 4] for {length} frames, it is {list(matrices.shape)}")
-    matrices = matrices[:length]
+    matrices = _required(camera_from_anything, "extrinsics_w2c", name, "time", 4, 4, frames=length)[:length].astype(np.float64)
     if not np.isfinite(matrices).all() or not (np.abs(np.linalg.det(matrices)) > 0).all():
         raise UserError(f"{name}: extrinsics_w2c must be finite, invertible matrices")
     world_from_camera = matrices[0] @ np.linalg.inv(matrices)
@@ -249,20 +233,15 @@ def _cameras(camera_from_anything: np.ndarray | None, length: int, name: str) ->
 def _tracks(
     tracks_camera: np.ndarray, visibility: np.ndarray, world_from_camera: np.ndarray, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    if tracks_camera.ndim != 3 or tracks_camera.shape[-1] != 3 or visibility.shape != tracks_camera.shape[:2]:
-        raise UserError(
-            f"{name}: tracks_XYZ must be [time, points, 3] and visibility [time, points], "
-            f"they are {list(tracks_camera.shape)} and {list(visibility.shape)}"
-        )
-    _require_numbers(tracks_camera, "tracks_XYZ", name)
-    _require_numbers(visibility, "visibility", name)
     length = len(world_from_camera)
+    _required(tracks_camera, "tracks_XYZ", name, "time", "points", 3)
+    _required(visibility, "visibility", name, "time", "points")
+    if visibility.shape != tracks_camera.shape[:2]:
+        shapes = f"{list(tracks_camera.shape)} and {list(visibility.shape)}"
+        raise UserError(f"{name}: tracks_XYZ must be [time, points, 3] and visibility [time, points], they are {shapes}")
     with np.errstate(invalid="ignore"):  # infinite points stay non-finite
         tracks_world = transform_points(world_from_camera, tracks_camera[:length].astype(np.float64))
-    return (
-        tracks_world,
-        visibility[:length].astype(bool),
-    )
+    return tracks_world, visibility[:length].astype(bool)
 
 
 def tracks_in_camera(sequence: WorldTrackSequence) -> np.ndarray:

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from st4rtrack.io.files import expanded, require_downloaded
-from st4rtrack.io.json_text import parse_json
+from st4rtrack.io.text import parse_json
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.device import choose_device, choose_dtype
 from st4rtrack.model.hub import fetch_folder, is_hub_id

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 
 from st4rtrack.hints.provider import takes_hints
-from st4rtrack.io.scene.header import SceneHeader
-from st4rtrack.io.scene.space import scene_bytes
+from st4rtrack.io.scene.folder import scene_bytes
+from st4rtrack.io.scene.table import SceneHeader
 from st4rtrack.model.network import St4RTrack
 from st4rtrack.preprocess import to_network_size
 from st4rtrack.types import Video

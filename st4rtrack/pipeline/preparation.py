@@ -18,9 +18,9 @@ from st4rtrack.hints.cameras import with_solved_cameras
 from st4rtrack.hints.depth_prior import DepthPrior
 from st4rtrack.hints.provider import takes_hints
 from st4rtrack.io.files import absolute, matches_of
-from st4rtrack.io.known.distortion import undistorted
+from st4rtrack.io.known.calibration import undistorted
 from st4rtrack.io.known.known import known_of_video
-from st4rtrack.io.known.pixels import SourceSize
+from st4rtrack.io.known.matching import SourceSize
 from st4rtrack.io.scene import SceneHeader
 from st4rtrack.io.scene.description import read_json
 from st4rtrack.io.scene.table import DEFAULT_FIELDS, FRAME_QUALITY

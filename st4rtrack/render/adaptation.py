@@ -1,51 +1,104 @@
 """Summary picture of adaptations: scenes side by side, and curves of the training loss and held-out loss."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from st4rtrack.io.files import write_whole
-from st4rtrack.render.curves import Curve, draw_curves
-from st4rtrack.render.draw import GREY, INK, PAGE, put_text
+from st4rtrack.render.draw import ACCENT, GREY, INK, NOTHING, PAGE, Colour, dot, line, number, put_text, text_width
+from st4rtrack.render.panels import tracks_panel
 from st4rtrack.render.rows import Layout, depth_row, frames_row, identity_colours, plan_layout, tracks_row
 from st4rtrack.render.sample import choose_frames, moving_pixels, read_frames, read_tracks
-from st4rtrack.render.views import tracks_panel
 from st4rtrack.scene import Scene
+
+BLUE: Colour = (0, 114, 178)
+_ENLARGED = 2
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Curve of a plot."""
+
+    name: str  # name in the legend
+    x: np.ndarray  # x, y: [points]; non-finite values are skipped
+    y: np.ndarray
+    colour: Colour = BLUE  # line colour
+    marks: bool = False  # whether to draw discs at the points, for short curves
+
+
+def draw_curves(
+    title: str, curves: Sequence[Curve], size: tuple[int, int], *, text: int = 14, marked_x: float | None = None
+) -> np.ndarray:
+    """Draw curves over steps from the smallest x; y starts at zero if the values come near it; a vertical line at `marked_x`."""
+    height, width = size
+    image = np.full((height, width, 3), PAGE, np.uint8)
+    put_text(image, title, 0, 1.1 * text, text, INK, bold=True)
+    drawn = [np.stack([curve.x, curve.y], axis=1).astype(np.float64) for curve in curves]
+    drawn = [points[np.isfinite(points).all(axis=1)] for points in drawn]
+    every = np.concatenate([np.zeros((0, 2)), *drawn])
+    if not len(every):
+        put_text(image, "no data", 0, height / 2, text, GREY)
+        return image
+    low, high = _limits(every)
+    left = max(text_width(number(y), text) for y in (low[1], high[1])) + text // 2
+    right, bottom, top = width - text // 2, height - round(1.8 * text), round(2.0 * text)
+
+    def pixels(points: np.ndarray) -> np.ndarray:
+        return (left, bottom) + (points - low) / (high - low) * (right - left, top - bottom)
+
+    for y in np.linspace(low[1], high[1], 3):
+        level = float(pixels(np.array([low[0], y]))[1])
+        line(image, np.array([left, level]), np.array([right, level]), NOTHING)
+        put_text(image, number(y), left - text // 2, level + 0.35 * text, text, GREY, align="right")
+    put_text(image, f"{low[0]:g}", left, height - 0.4 * text, text, GREY)
+    put_text(image, f"step {high[0]:g}", right, height - 0.4 * text, text, GREY, align="right")
+    large = cv2.resize(image, (width * _ENLARGED, height * _ENLARGED), interpolation=cv2.INTER_NEAREST)
+    if marked_x is not None:
+        ends = pixels(np.array([[marked_x, low[1]], [marked_x, high[1]]])) * _ENLARGED
+        line(large, ends[0], ends[1], ACCENT, _ENLARGED)
+    for curve, points in zip(curves, drawn, strict=True):
+        corners = pixels(points) * _ENLARGED
+        for start, end in pairwise(corners):
+            line(large, start, end, curve.colour, 3)
+        for centre in corners if curve.marks or len(corners) == 1 else ():
+            dot(large, centre, 2.5 * _ENLARGED, curve.colour)
+    image = np.ascontiguousarray(cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA))
+    right_end: float = width
+    for curve in reversed(curves if len(curves) > 1 else []):  # the legend, beside the title
+        right_end -= put_text(image, curve.name, right_end, 1.1 * text, text, curve.colour, align="right") + text
+    return image
+
+
+def _limits(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest (x, y) [2] of the plot of points [points, 2]."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    margin = 0.08 * (high[1] - low[1])
+    low[1] = 0.0 if 0 <= low[1] < 0.5 * high[1] else low[1] - margin
+    high[1] += margin
+    flat = high - low <= 1e-9 * np.maximum(np.maximum(np.abs(low), np.abs(high)), 1e-6)
+    return low, np.where(flat, low + np.maximum(np.abs(low), 1.0), high)
+
 
 PLOTS_PER_ROW = 4
 
 
 @dataclass(frozen=True)
 class Plot:
-    """Plot of several curves with a common axis.
+    """Plot of several curves with a common axis."""
 
-    Attributes:
-        title: quantity and its unit.
-        curves: curves over steps.
-        marked_x: step to mark, such as the selected one, or `None`.
-    """
-
-    title: str
-    curves: Sequence[Curve]
-    marked_x: float | None = None
+    title: str  # quantity and its unit
+    curves: Sequence[Curve]  # curves over steps
+    marked_x: float | None = None  # step to mark, such as the selected one, or `None`
 
 
 def render_adaptation(
     scenes: Mapping[str, Scene], plots: Sequence[Plot], *, title: str, subtitle: str, width: int = 1600
 ) -> np.ndarray:
-    """Render one picture to judge adaptations by.
-
-    Args:
-        scenes: scenes of the same frames, by name (before and after, for instance), drawn two per row; may be empty.
-        plots: plots below the scenes.
-        title, subtitle: two lines at the top.
-        width: width of the picture in pixels.
-    Returns:
-        [height, width, 3] uint8 RGB.
-    """
+    """Render one picture to judge adaptations by."""
     margin = round(0.0175 * width)
     inner = width - 2 * margin
     text = max(round(18 * width / 1600), 11)
@@ -102,23 +155,12 @@ def _column(scene: Scene, name: str, moving: np.ndarray, width: int, text: int) 
 def _half_layout(scene: Scene, width: int) -> Layout:
     """Layout of three frames side by side in half the page width, with full-size text."""
     height, frame_width = scene.rgb.shape[1:3]
-    whole = plan_layout(min(3, len(scene)), height, frame_width, 2 * width)
-    shown, gutter = min(3, len(scene)), whole.gutter
-    pitch = (width + gutter) // 3
-    cell_width = pitch - gutter
-    cell_height = max(round(cell_width * height / frame_width), 1)
-    return Layout(
-        width=width,
-        margin=0,
-        gutter=gutter,
-        heading=whole.heading,
-        text=whole.text,
-        small=whole.small,
-        cell_height=cell_height,
-        cell_width=cell_width,
-        pitch=pitch,
-        shown=shown,
-        rows_abreast=1,
+    shown = min(3, len(scene))
+    whole = plan_layout(shown, height, frame_width, 2 * width)
+    pitch = (width + whole.gutter) // 3
+    cell = pitch - whole.gutter, max(round((pitch - whole.gutter) * height / frame_width), 1)
+    return replace(
+        whole, width=width, margin=0, cell_width=cell[0], cell_height=cell[1], pitch=pitch, shown=shown, rows_abreast=1
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from st4rtrack.geometry.vectors import all_components, all_finite, length
 from st4rtrack.render.draw import PANEL, Colour
-from st4rtrack.render.points import View, orbit_view, splat
+from st4rtrack.render.points import View, fit_orbit, splat
 from st4rtrack.render.sample import ShownFrames, read_points
 from st4rtrack.scene import Scene
 
@@ -49,16 +49,7 @@ class Splats:
 def surface_cloud(
     points_world: np.ndarray, colours: np.ndarray, keep: np.ndarray, world_from_camera: np.ndarray, focal_px: float, stride: int
 ) -> Splats:
-    """Cloud of one pointmap without points on depth edges, where a map connects separate surfaces.
-
-    Args:
-        points_world: [height, width, 3], may hold NaN.
-        colours: [height, width, 3] uint8.
-        keep: [height, width] bool.
-        world_from_camera: [4, 4] camera that observed the points.
-        focal_px: focal length of that camera.
-        stride: take a point every so many pixels.
-    """
+    """Cloud of one pointmap without points on depth edges, where a map connects separate surfaces."""
     calm = _blurred(points_world)
     padded = cv2.copyMakeBorder(calm, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
     across, down = padded[1:-1, 2:] - padded[1:-1, :-2], padded[2:, 1:-1] - padded[:-2, 1:-1]
@@ -176,7 +167,9 @@ def best_view(
     """Choose the view, of two mirrored sides, that shows more of the cloud's surface."""
     points = cloud.points_world if len(cloud.points_world) else np.array([[0.0, 0.0, 1.0]])
     views = [
-        orbit_view(points, cameras, size, azimuth_deg=azimuth, elevation_deg=elevation_deg, must_see_world=must_see)
+        fit_orbit(points, cameras, size, azimuths_deg=(azimuth,), elevation_deg=elevation_deg, must_see_world=must_see).view(
+            azimuth
+        )
         for azimuth in azimuths_deg
     ]
     return max(views, key=lambda view: shown_share(cloud, view))

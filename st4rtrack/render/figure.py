@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from st4rtrack.io.files import whole_file
-from st4rtrack.io.formats.extras import need
+from st4rtrack.io.formats.common import need
 from st4rtrack.render.draw import GREY, INK, RECONSTRUCTION, TRACKING, Colour, fit_image
 from st4rtrack.render.panels import PanelRenderer
 from st4rtrack.render.sample import choose_frames
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 ENDINGS = (".pdf", ".png", ".jpg")
 _POINTS = 300_000
-_ENLARGED = 2
 _VIEW_ASPECT = 1.25
 _GAP_IN, _LETTERS_PT = 0.04, 7.0
 _SCREEN_DPI = 100
@@ -31,22 +30,15 @@ _LEGEND = "Tracks: colour is the position in the anchor frame, rings are occlude
 
 @dataclass(frozen=True)
 class FigureLayout:
-    """Layout in inches.
+    """Layout in inches."""
 
-    Attributes:
-        width, height: size of the figure.
-        left, top, bottom: margins for the times, the headings, and the legend line.
-        row: height of a row of pictures.
-        columns: widths of the pictures of a row.
-    """
-
-    width: float
+    width: float  # width, height: size of the figure
     height: float
-    left: float
+    left: float  # left, top, bottom: margins for the times, the headings, and the legend line
     top: float
     bottom: float
-    row: float
-    columns: tuple[float, ...]
+    row: float  # height of a row of pictures
+    columns: tuple[float, ...]  # widths of the pictures of a row
 
     def place(self, row: int, column: int) -> tuple[float, float, float, float]:
         """Left, bottom, width and height of a picture as fractions of the figure."""
@@ -118,7 +110,7 @@ def chosen_frames(scene: Scene, rows: int, frames: Sequence[int] | None) -> list
 
 def draw_figure(scene: Scene, frames: Sequence[int], *, width_in: float, dpi: int, turn_deg: float, legend: bool) -> "Figure":
     """Draw the figure of `write_figure` for frames in increasing order."""
-    Figure = need("matplotlib.figure", "figure", "matplotlib").Figure
+    Figure = need("matplotlib.figure", "figure").Figure
     frame_height, frame_width = scene.rgb.shape[1:3]
     layout = plan_figure(len(frames), frame_height, frame_width, width_in, legend=legend)
     if not (layout.row >= 0.2 and 20 <= dpi <= 1200):
@@ -133,7 +125,6 @@ def draw_figure(scene: Scene, frames: Sequence[int], *, width_in: float, dpi: in
         azimuths_deg=(turn_deg,),
         spacing_px=17 * dpi / _SCREEN_DPI / 2,
         most_points=_POINTS,
-        enlarged=_ENLARGED,
     )
     figure = Figure(figsize=(layout.width, layout.height))
     for row, frame in enumerate(frames):

@@ -4,31 +4,27 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from st4rtrack.io.video_writer import write_gif, write_video
-from st4rtrack.render.draw import (
-    ACCENT,
-    GREY,
-    INK,
-    NOTHING,
-    PAGE,
-    RECONSTRUCTION,
-    TRACKING,
-    chip,
-    fit_image,
-    put_text,
-    text_width,
-)
+from st4rtrack.render.draw import ACCENT, GREY, INK, NOTHING, PAGE, RECONSTRUCTION, TRACKING, put_text, text_width
 from st4rtrack.render.panels import PanelRenderer, Panels
+from st4rtrack.render.rows import frame_cell
 from st4rtrack.scene import Scene
 from st4rtrack.types import UserError
 
 LEAST_WIDTH_PX = 480
 GIF_FPS = 12.5
 _POINTS = 80_000
-_ENLARGED = 2
+
+_HEADINGS = {
+    "input": ("Video", ""),
+    "tracks": ("Tracks", "of the anchor's points"),
+    "pair": ("Pair output", "of the anchor and this frame"),
+    "reconstruction": ("Accumulated reconstruction", "and the camera path"),
+    "trajectories": ("Accumulated tracking", "the anchor's points now, and paths of the dynamic ones"),
+}
+"""Heading of each panel, and an explanation beside it."""
 
 Box = tuple[int, int, int, int]
 """Left, top, width, height in pixels."""
@@ -36,25 +32,17 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class FilmLayout:
-    """Positions in every picture of the film, in pixels.
+    """Positions in every picture of the film, in pixels."""
 
-    Attributes:
-        height, width: of the picture, even.
-        text: letter height of the headings, which are above the boxes.
-        input, tracks, pair: boxes of the upper row.
-        reconstruction, trajectories: boxes of the lower row (accumulated reconstruction, accumulated tracks).
-        timeline: box of a thin line below.
-    """
-
-    height: int
+    height: int  # height, width: of the picture, even
     width: int
-    text: int
-    input: Box
+    text: int  # letter height of the headings, which are above the boxes
+    input: Box  # input, tracks, pair: boxes of the upper row
     tracks: Box
     pair: Box
-    reconstruction: Box
+    reconstruction: Box  # reconstruction, trajectories: boxes of the lower row (accumulated reconstruction, accumulated tracks)
     trajectories: Box
-    timeline: Box
+    timeline: Box  # box of a thin line below
 
 
 def _size(box: Box) -> tuple[int, int]:
@@ -91,20 +79,11 @@ def plan_film(frame_height: int, frame_width: int, width: int) -> FilmLayout:
 def render_film(
     scene: Scene, *, width: int = 1280, turn_deg: float = 40.0, stride: int = 1, hold: int = 0
 ) -> tuple[int, Iterator[np.ndarray]]:
-    """Render the pictures of a film one at a time; memory does not grow with the video.
+    """Render the pictures of a film one at a time: how many, and an iterator; memory does not grow with the video.
 
     Upper row: the frame, its tracks of the anchor's points, and both outputs of the pair (anchor, frame) in one view. Lower row:
     the accumulated reconstruction with the camera path, and the anchor's points now with the past paths of dynamic ones. The
-    views start near the cameras, turn aside and come back.
-
-    Args:
-        scene: in memory or on disk.
-        width: width of the picture in pixels, at least 480.
-        turn_deg: rotation of the views in degrees.
-        stride: frames per picture.
-        hold: number of repetitions of the last frame at the end, while the views keep turning.
-    Returns:
-        Number of pictures, and an iterator over the pictures [height, width, 3] uint8 RGB.
+    views start near the cameras, turn aside and come back. The last frame is repeated `hold` times, while the views keep turning.
     """
     if width < LEAST_WIDTH_PX:
         raise UserError(f"width of a film must be at least {LEAST_WIDTH_PX} pixels, got {width}")
@@ -126,7 +105,6 @@ def _pictures(scene: Scene, frames: list[int], width: int, turn_deg: float) -> I
         azimuths_deg=np.linspace(0, turn_deg, 5).tolist(),
         spacing_px=max(17 * width / 1600, 12.0),
         most_points=_POINTS,
-        enlarged=_ENLARGED,
     )
     page = _page(layout)
     for k, frame in enumerate(frames):
@@ -165,7 +143,8 @@ def write_film(
         raise UserError(f"{path} must end in .mp4 or .gif")
     if fps is not None and not 0 < fps <= 240:
         raise UserError(f"fps must be above 0 and at most 240, got {fps:g}")
-    own_fps = _own_fps(scene)
+    span = float(scene.time_s[-1]) - float(scene.time_s[0])
+    own_fps = float(np.clip((len(scene) - 1) / span, 1, 60)) if span > 0 else 10.0  # what players support
     if stride is None:
         stride = max(round((fps or own_fps) / GIF_FPS), 1) if gif else 1
     fps = fps or own_fps / max(stride, 1)
@@ -181,23 +160,12 @@ def _counted(pictures: Iterator[np.ndarray], count: int, progress: Callable[[int
             progress(k + 1, count)
 
 
-def _own_fps(scene: Scene) -> float:
-    """Frame rate of the scene's frames, limited to what players support; 10 for a single frame."""
-    span = float(scene.time_s[-1]) - float(scene.time_s[0])
-    return float(np.clip((len(scene) - 1) / span, 1, 60)) if span > 0 else 10.0
-
-
 def _page(layout: FilmLayout) -> np.ndarray:
     """Background common to all pictures: headings on white."""
     page = np.full((layout.height, layout.width, 3), PAGE, np.uint8)
     small = max(round(0.8 * layout.text), 9)
-    for (left, top, width, _), name, what in (
-        (layout.input, "Video", ""),
-        (layout.tracks, "Tracks", "of the anchor's points"),
-        (layout.pair, "Pair output", "of the anchor and this frame"),
-        (layout.reconstruction, "Accumulated reconstruction", "and the camera path"),
-        (layout.trajectories, "Accumulated tracking", "the anchor's points now, and paths of the dynamic ones"),
-    ):
+    for panel, (name, what) in _HEADINGS.items():
+        left, top, width, _ = getattr(layout, panel)
         baseline = top - 0.5 * layout.text
         used = put_text(page, name, left, baseline, layout.text, INK, bold=True) + small
         if text_width(what, small) < width - used:
@@ -209,22 +177,14 @@ def _composed(page: np.ndarray, layout: FilmLayout, scene: Scene, panels: Panels
     picture = page.copy()
     small = max(round(0.8 * layout.text), 9)
     _, _, cell_width, cell_height = layout.input
-    image = fit_image(panels.input, cell_height, cell_width)
-    chip(image, f"t = {float(scene.time_s[panels.frame]):.2f} s", small)
-    if panels.frame == scene.anchor_index:
-        cv2.rectangle(image, (0, 0), (cell_width - 1, cell_height - 1), ACCENT, max(layout.text // 5, 2))
-        chip(image, "anchor", small, fill=ACCENT, alpha=1.0, upper_right=True)
+    image = frame_cell(scene, panels.frame, panels.input, cell_height, cell_width, small, max(layout.text // 5, 2))
     pair = panels.pair.copy()
     used = put_text(pair, "tracking", 0.6 * small, len(pair) - 0.7 * small, small, TRACKING, bold=True)
     put_text(pair, "reconstruction", used + 1.4 * small, len(pair) - 0.7 * small, small, RECONSTRUCTION, bold=True)
-    for (left, top, width, height), part in (
-        (layout.input, image),
-        (layout.tracks, panels.tracks),
-        (layout.pair, pair),
-        (layout.reconstruction, panels.reconstruction),
-        (layout.trajectories, panels.trajectories),
-    ):
-        picture[top : top + height, left : left + width] = part
+    for panel, part in (vars(panels) | {"input": image, "pair": pair}).items():
+        if panel in _HEADINGS:
+            left, top, width, height = getattr(layout, panel)
+            picture[top : top + height, left : left + width] = part
     left, top, width, height = layout.timeline
     done = round(width * (panels.frame + 1) / len(scene))
     picture[top : top + height, left : left + width] = NOTHING

@@ -1,23 +1,13 @@
 """Overview picture of a scene: frames, depth, confidence, tracks, and the whole scene from a second viewpoint."""
 
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
 from st4rtrack.io.files import write_whole
-from st4rtrack.render.draw import (
-    ACCENT,
-    GREY,
-    INK,
-    PAGE,
-    TIME_MAP,
-    number,
-    put_text,
-    text_width,
-)
-from st4rtrack.render.names import model_name, video_name
+from st4rtrack.render.draw import ACCENT, GREY, INK, PAGE, TIME_MAP, number, put_text, text_width, video_name
+from st4rtrack.render.panels import reconstruction_panel, tracks_panel
 from st4rtrack.render.rows import (
     Layout,
     bar_legend,
@@ -30,15 +20,7 @@ from st4rtrack.render.rows import (
     put_heading,
     tracks_row,
 )
-from st4rtrack.render.sample import (
-    AnchorTracks,
-    ShownFrames,
-    choose_frames,
-    moving_pixels,
-    read_frames,
-    read_tracks,
-)
-from st4rtrack.render.views import reconstruction_panel, tracks_panel
+from st4rtrack.render.sample import AnchorTracks, ShownFrames, choose_frames, moving_pixels, read_frames, read_tracks, scene_facts
 from st4rtrack.scene import Scene
 from st4rtrack.types import UserError
 
@@ -48,17 +30,10 @@ SHOWN_WARNINGS = 4
 
 
 def render_overview(scene: Scene, *, width: int = 1600) -> np.ndarray:
-    """Render one picture to judge a scene by.
+    """Render one picture to judge a scene by: [height, width, 3] uint8 RGB, at least 480 pixels wide.
 
     From the top: the quality line and warnings; sampled frames; depth of the reconstruction in each frame's own camera; its
-    confidence; tracks of the anchor's points over the frames; the scene and the camera path from a second viewpoint; the 3D
-    paths of the dynamic points.
-
-    Args:
-        scene: in memory or on disk; frames are read one at a time.
-        width: width of the picture in pixels, at least 480.
-    Returns:
-        [height, width, 3] uint8 RGB; the height depends on the aspect ratio of the frames.
+    confidence; tracks of the anchor's points; the scene from a second viewpoint; the 3D paths of the dynamic points.
     """
     if width < LEAST_WIDTH_PX:
         raise ValueError(f"width of an overview must be at least {LEAST_WIDTH_PX} pixels, got {width}")
@@ -186,22 +161,14 @@ def _caption(scene: Scene, shown: ShownFrames, moving: np.ndarray, layout: Layou
 
 def caption_parts(scene: Scene, shown: ShownFrames, moving: np.ndarray) -> list[str]:
     """Facts of a scene for its caption, most important first."""
-    height, width = scene.rgb.shape[1:3]
-    span = float(scene.time_s[-1]) - float(scene.time_s[0])
-    parts = [f"model {model_name(scene.info)}"] if model_name(scene.info) else []
-    parts += ["1 frame" if len(scene) == 1 else f"{len(scene)} frames, {span:.2f} s", f"{width} x {height} pixels"]
-    parts.append(f"anchor: frame {scene.anchor_index}")
+    parts = scene_facts(scene)
     if shown.visible_share is not None:
         parts.append(f"{100 * float(np.median(shown.visible_share)):.0f} % of the anchor's points visible (median)")
     parts.append(f"{100 * float(moving.mean()):.0f} % dynamic" + ("" if scene.tracking.moving is not None else " (estimated)"))
     if not scene.solved_frames.all():
         parts.append(f"{int((~scene.solved_frames).sum())} unsolved frames")
-    seconds = _entry(scene.info, "results", "seconds")
+    results = scene.info.get("results")
+    seconds = results.get("seconds") if isinstance(results, dict) else None
     if isinstance(seconds, int | float):
         parts.append(f"processed in {number(float(seconds))} s")
     return parts
-
-
-def _entry(info: dict[str, Any], group: str, name: str) -> Any:
-    inner = info.get(group)
-    return inner.get(name, info.get(name)) if isinstance(inner, dict) else info.get(name)

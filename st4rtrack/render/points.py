@@ -16,17 +16,11 @@ LARGEST_RADIUS_PX = (8.0, 18.0)
 
 @dataclass(frozen=True)
 class View:
-    """Pinhole camera of a rendering.
+    """Pinhole camera of a rendering."""
 
-    Attributes:
-        camera_from_world: [4, 4] rigid.
-        intrinsics: [3, 3] in pixels.
-        height, width: size of the picture in pixels.
-    """
-
-    camera_from_world: np.ndarray
-    intrinsics: np.ndarray
-    height: int
+    camera_from_world: np.ndarray  # [4, 4] rigid
+    intrinsics: np.ndarray  # [3, 3] in pixels
+    height: int  # height, width: size of the picture in pixels
     width: int
 
     def project(self, points_world: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -56,21 +50,13 @@ def look_at(eye: np.ndarray, target: np.ndarray, up: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Orbit:
-    """Orbit of views around a scene with fixed distance and zoom, so that the scene turns smoothly.
+    """Orbit of views around a scene with fixed distance and zoom, so that the scene turns smoothly."""
 
-    Attributes:
-        target: [3] world, centre of the picture.
-        axes: [3, 3] rows right, up and forward of the mean camera, world.
-        elevation_deg: elevation above the mean camera.
-        distance: distance from the target, world units.
-        intrinsics, height, width: common to all views.
-    """
-
-    target: np.ndarray
-    axes: np.ndarray
-    elevation_deg: float
-    distance: float
-    intrinsics: np.ndarray
+    target: np.ndarray  # [3] world, centre of the picture
+    axes: np.ndarray  # [3, 3] rows right, up and forward of the mean camera, world
+    elevation_deg: float  # elevation above the mean camera
+    distance: float  # distance from the target, world units
+    intrinsics: np.ndarray  # intrinsics, height, width: common to all views
     height: int
     width: int
 
@@ -79,27 +65,6 @@ class Orbit:
         turned = _look_from(self.target, self.axes, azimuth_deg, self.elevation_deg)
         turned[2, 3] += self.distance
         return View(turned, self.intrinsics, self.height, self.width)
-
-
-def orbit_view(
-    points_world: np.ndarray,
-    world_from_camera: np.ndarray,
-    size: tuple[int, int],
-    *,
-    azimuth_deg: float,
-    elevation_deg: float,
-    must_see_world: np.ndarray | None = None,
-) -> View:
-    """View from beside and above a scene's cameras that fits the whole scene; see `fit_orbit`."""
-    orbit = fit_orbit(
-        points_world,
-        world_from_camera,
-        size,
-        azimuths_deg=(azimuth_deg,),
-        elevation_deg=elevation_deg,
-        must_see_world=must_see_world,
-    )
-    return orbit.view(azimuth_deg)
 
 
 def fit_orbit(
@@ -171,7 +136,6 @@ def splat(
     size_world: np.ndarray | float,
     *,
     background: tuple[int, int, int],
-    largest_px: tuple[float, float] = LARGEST_RADIUS_PX,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Render points as discs with a depth buffer.
 
@@ -181,14 +145,13 @@ def splat(
         colours: [points, 3] uint8.
         size_world: [points] or a single value: diameter of a point in world units; discs cover at least a pixel.
         background: colour of empty pixels.
-        largest_px: maximum disc radius, for many points and for few.
     Returns:
         Picture [height, width, 3] uint8 and depth [height, width] float32, infinite in empty pixels.
     """
     pixels_px, depth = view.project(points_world)
     radius = 0.5 * np.broadcast_to(size_world, depth.shape) * view.intrinsics[0, 0] / np.where(depth > 0, depth, 1)
     # Few points may have large discs; of many points, large discs would be slow and cover their neighbours.
-    limit = float(np.clip(2 * np.sqrt(view.height * view.width / max(len(depth), 1)), *largest_px))
+    limit = float(np.clip(2 * np.sqrt(view.height * view.width / max(len(depth), 1)), *LARGEST_RADIUS_PX))
     with np.errstate(invalid="ignore"):
         keep = all_components((pixels_px > -limit) & (pixels_px < (view.width + limit, view.height + limit)))
     chosen = np.flatnonzero(keep)
@@ -196,7 +159,9 @@ def splat(
     column, row = np.floor(pixels_px[chosen]).astype(np.int32).T
     radius = np.clip(radius[chosen], 0, limit)
     nearest = np.full(view.height * view.width, -1, np.int32)
-    for du, dv in _disc(float(radius.max(initial=0))):
+    largest = float(radius.max(initial=0))
+    span = range(-int(largest), int(largest) + 1)
+    for du, dv in ((du, dv) for dv in span for du in span if np.hypot(du, dv) <= largest):
         rank = np.flatnonzero(radius >= np.hypot(du, dv)).astype(np.int32)
         u, v = column[rank] + du, row[rank] + dv
         inside = (u >= 0) & (u < view.width) & (v >= 0) & (v < view.height)
@@ -209,12 +174,6 @@ def splat(
     buffer = np.full(len(nearest), np.inf, np.float32)
     buffer[filled] = depth[chosen][nearest[filled]]
     return image.reshape(view.height, view.width, 3), buffer.reshape(view.height, view.width)
-
-
-def _disc(radius: float) -> list[tuple[int, int]]:
-    reach = int(radius)
-    span = range(-reach, reach + 1)
-    return [(du, dv) for dv in span for du in span if np.hypot(du, dv) <= max(radius, 0)]
 
 
 def shade_edges(image: np.ndarray, depth: np.ndarray, *, reach_px: int = 2, strength: float = 14.0) -> np.ndarray:

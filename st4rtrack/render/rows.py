@@ -14,7 +14,6 @@ from st4rtrack.render.draw import (
     GREY,
     INK,
     PAGE,
-    Colour,
     chip,
     colour_bar,
     dot,
@@ -27,12 +26,7 @@ from st4rtrack.render.draw import (
     robust_range,
     text_width,
 )
-from st4rtrack.render.sample import (
-    MOVING_TAIL,
-    STATIC_TAIL,
-    AnchorTracks,
-    ShownFrames,
-)
+from st4rtrack.render.sample import MOVING_TAIL, STATIC_TAIL, AnchorTracks, ShownFrames
 from st4rtrack.scene import Scene
 
 _ENLARGED = 2
@@ -40,30 +34,19 @@ _ENLARGED = 2
 
 @dataclass(frozen=True)
 class Layout:
-    """Layout in pixels.
+    """Layout in pixels."""
 
-    Attributes:
-        width: width of the picture.
-        margin, gutter: outer margin, and space between cells.
-        heading: height of the line above a row.
-        text, small: letter heights.
-        cell_height, cell_width: size of one frame.
-        pitch: distance between the left sides of neighbouring cells.
-        shown: number of frames per row.
-        rows_abreast: number of rows side by side; more than one if there are few frames.
-    """
-
-    width: int
-    margin: int
+    width: int  # width of the picture
+    margin: int  # margin, gutter: outer margin, and space between cells
     gutter: int
-    heading: int
-    text: int
+    heading: int  # height of the line above a row
+    text: int  # text, small: letter heights
     small: int
-    cell_height: int
+    cell_height: int  # cell_height, cell_width: size of one frame
     cell_width: int
-    pitch: int
-    shown: int
-    rows_abreast: int
+    pitch: int  # distance between the left sides of neighbouring cells
+    shown: int  # number of frames per row
+    rows_abreast: int  # number of rows side by side; more than one if there are few frames
 
     @property
     def inner(self) -> int:
@@ -108,30 +91,27 @@ def identity_colours(query_px: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(np.rint(hsv).astype(np.uint8)[None], cv2.COLOR_HSV2RGB)[0]
 
 
+def frame_cell(scene: Scene, frame: int, rgb: np.ndarray, height: int, width: int, text: int, border: int) -> np.ndarray:
+    """Picture of a frame with its time; the anchor is marked by a border of that many pixels."""
+    cell = fit_image(rgb, height, width)
+    chip(cell, f"t = {float(scene.time_s[frame]):.2f} s", text)
+    if frame == scene.anchor_index:
+        cv2.rectangle(cell, (0, 0), (width - 1, height - 1), ACCENT, border)
+        chip(cell, "anchor", text, fill=ACCENT, alpha=1.0, upper_right=True)
+    return cell
+
+
 def frames_row(scene: Scene, shown: ShownFrames, layout: Layout) -> np.ndarray:
     """Row of the sampled frames with their times; the anchor is marked."""
-    cells = []
-    for k, t in enumerate(shown.index.tolist()):
-        cell = fit_image(shown.rgb[k], layout.cell_height, layout.cell_width)
-        chip(cell, f"t = {float(scene.time_s[t]):.2f} s", layout.small)
-        if t == scene.anchor_index:
-            cv2.rectangle(cell, (0, 0), (layout.cell_width - 1, layout.cell_height - 1), ACCENT, max(layout.gutter // 3, 1) * 2)
-            chip(cell, "anchor", layout.small, fill=ACCENT, alpha=1.0, upper_right=True)
-        cells.append(cell)
+    size, border = (layout.cell_height, layout.cell_width), 2 * max(layout.gutter // 3, 1)
+    frames = zip(shown.index.tolist(), shown.rgb)
+    cells = [frame_cell(scene, t, rgb, *size, layout.small, border) for t, rgb in frames]
     return _row("Frames", cells, layout, lambda *_: None)
 
 
 def depth_row(shown: ShownFrames, layout: Layout) -> np.ndarray:
     """Row of reconstruction depth in each frame's own camera, with a common range."""
-    limits = robust_range(shown.depth[:, ::2, ::2])
-    cells = [_map_cell(depth, limits, DEPTH_MAP, layout, reverse=True) for depth in shown.depth]
-
-    def legend(image: np.ndarray, right: int, baseline: int) -> None:
-        bar_legend(
-            image, right, baseline, f"near {number(limits[0])}", f"{number(limits[1])} far", DEPTH_MAP, layout, reverse=True
-        )
-
-    return _row("Depth", cells, layout, legend, "of the reconstruction, in each frame's camera")
+    return _map_row("Depth", "of the reconstruction, in each frame's camera", shown.depth, ("near", "far"), DEPTH_MAP, layout)
 
 
 def confidence_row(shown: ShownFrames, layout: Layout) -> np.ndarray:
@@ -139,14 +119,22 @@ def confidence_row(shown: ShownFrames, layout: Layout) -> np.ndarray:
     assert shown.confidence is not None
     with np.errstate(all="ignore"):
         logarithm = np.log(np.where(shown.confidence > 0, shown.confidence, np.nan))
-    limits = robust_range(logarithm[:, ::2, ::2])
-    cells = [_map_cell(values, limits, CONFIDENCE_MAP, layout) for values in logarithm]
+    return _map_row("Confidence", "of the reconstruction", logarithm, ("low", "high"), CONFIDENCE_MAP, layout)
+
+
+def _map_row(
+    heading: str, explanation: str, maps: np.ndarray, words: tuple[str, str], colour_map: int, layout: Layout
+) -> np.ndarray:
+    """Row of maps [shown, height, width] in colours, of depth or of the logarithm of confidence."""
+    reverse, limits = colour_map == DEPTH_MAP, robust_range(maps[:, ::2, ::2])
+    low, high = (number(limit if reverse else float(np.exp(limit))) for limit in limits)
+    colours = (map_colours(values, limits, colour_map, reverse=reverse) for values in maps)
+    cells = [fit_image(each, layout.cell_height, layout.cell_width, smooth=False) for each in colours]
 
     def legend(image: np.ndarray, right: int, baseline: int) -> None:
-        low, high = (number(float(np.exp(limit))) for limit in limits)
-        bar_legend(image, right, baseline, f"low {low}", f"{high} high", CONFIDENCE_MAP, layout)
+        bar_legend(image, right, baseline, f"{words[0]} {low}", f"{high} {words[1]}", colour_map, layout, reverse=reverse)
 
-    return _row("Confidence", cells, layout, legend, "of the reconstruction")
+    return _row(heading, cells, layout, legend, explanation)
 
 
 def tracks_row(shown: ShownFrames, tracks: AnchorTracks, colours: np.ndarray, layout: Layout) -> np.ndarray:
@@ -203,16 +191,11 @@ def draw_tracks(rgb: np.ndarray, tracks: AnchorTracks, colours: np.ndarray, fram
     for wanted in (inside & ~seen, inside & seen & ~tracks.moving, inside & seen & tracks.moving):
         for k in np.flatnonzero(wanted):
             size = radius if tracks.moving[k] else 0.75 * radius
-            _draw_point(canvas, pixels[k] * scale, size, rgb_tuple(colours[k]), seen=bool(seen[k]))
+            if seen[k]:
+                dot(canvas, pixels[k] * scale, size, rgb_tuple(colours[k]), rim=(25, 25, 25))
+            else:
+                dot(canvas, pixels[k] * scale, 0.9 * size, rgb_tuple(0.6 * colours[k] + 50), hollow=True)
     return np.ascontiguousarray(cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA))
-
-
-def _draw_point(canvas: np.ndarray, xy: np.ndarray, radius: float, colour: Colour, *, seen: bool) -> None:
-    if seen:
-        dot(canvas, xy, radius, colour, rim=(25, 25, 25))
-    else:
-        faint = rgb_tuple(0.6 * np.array(colour) + 50)
-        dot(canvas, xy, 0.9 * radius, faint, hollow=True)
 
 
 def _draw_tail_step(
@@ -231,14 +214,6 @@ def _dimmed(image: np.ndarray) -> np.ndarray:
     """Darken and desaturate an image, so that the tracks provide the colours."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
     return np.rint(0.62 * (0.75 * grey + 0.25 * image) + 12).astype(np.uint8)
-
-
-def _map_cell(
-    values: np.ndarray, limits: tuple[float, float], colour_map: int, layout: Layout, *, reverse: bool = False
-) -> np.ndarray:
-    return fit_image(
-        map_colours(values, limits, colour_map, reverse=reverse), layout.cell_height, layout.cell_width, smooth=False
-    )
 
 
 def _row(

@@ -7,6 +7,7 @@ import numpy as np
 from st4rtrack.geometry.camera import project_world
 from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.geometry.vectors import all_finite, length
+from st4rtrack.render.draw import model_name
 from st4rtrack.scene import Scene
 from st4rtrack.types import Pointmap
 
@@ -17,25 +18,15 @@ _LEAST_SURE_SHARE = 0.2
 
 @dataclass(frozen=True)
 class ShownFrames:
-    """Full data of a few frames of a scene.
+    """Full data of a few frames of a scene."""
 
-    Attributes:
-        index: [shown] frame indices, increasing, including the anchor.
-        rgb: [shown, height, width, 3] uint8.
-        points_world: [shown, height, width, 3] float32 of the reconstruction, NaN where invalid.
-        depth: [shown, height, width] z-depth in each frame's own camera, NaN where invalid.
-        confidence: [shown, height, width] or None.
-        display_confidence: [shown, height, width] of `Scene.display_confidence`, or None.
-        visible_share: [shown] share of the anchor's points that is visible in each frame; None if unknown.
-    """
-
-    index: np.ndarray
-    rgb: np.ndarray
-    points_world: np.ndarray
-    depth: np.ndarray
-    confidence: np.ndarray | None
-    display_confidence: np.ndarray | None
-    visible_share: np.ndarray | None
+    index: np.ndarray  # [shown] frame indices, increasing, including the anchor
+    rgb: np.ndarray  # [shown, height, width, 3] uint8
+    points_world: np.ndarray  # [shown, height, width, 3] float32 of the reconstruction, NaN where invalid
+    depth: np.ndarray  # [shown, height, width] z-depth in each frame's own camera, NaN where invalid
+    confidence: np.ndarray | None  # [shown, height, width] or None
+    display_confidence: np.ndarray | None  # [shown, height, width] of `Scene.display_confidence`, or None
+    visible_share: np.ndarray | None  # [shown] share of the anchor's points that is visible in each frame; None if unknown
 
     def __len__(self) -> int:
         return len(self.index)
@@ -53,23 +44,22 @@ class ShownFrames:
 
 @dataclass(frozen=True)
 class AnchorTracks:
-    """Sampled tracks of the anchor's points over some frames.
+    """Sampled tracks of the anchor's points over some frames."""
 
-    Attributes:
-        frame: [frames] frame indices, increasing.
-        query_px: [points, 2] pixel centres in the anchor.
-        moving: [points] bool, dynamic.
-        points_world: [frames, points, 3], NaN where unknown.
-        visible: [frames, points] bool.
-        pixels_px: [frames, points, 2] in each frame's own camera; NaN behind the camera.
-    """
+    frame: np.ndarray  # [frames] frame indices, increasing
+    query_px: np.ndarray  # [points, 2] pixel centres in the anchor
+    moving: np.ndarray  # [points] bool, dynamic
+    points_world: np.ndarray  # [frames, points, 3], NaN where unknown
+    visible: np.ndarray  # [frames, points] bool
+    pixels_px: np.ndarray  # [frames, points, 2] in each frame's own camera; NaN behind the camera
 
-    frame: np.ndarray
-    query_px: np.ndarray
-    moving: np.ndarray
-    points_world: np.ndarray
-    visible: np.ndarray
-    pixels_px: np.ndarray
+
+def scene_facts(scene: Scene) -> list[str]:
+    """Model, length, size and anchor of a scene, for captions."""
+    (height, width), name = scene.rgb.shape[1:3], model_name(scene.info)
+    span = float(scene.time_s[-1]) - float(scene.time_s[0])
+    frames = "1 frame" if len(scene) == 1 else f"{len(scene)} frames, {span:.2f} s"
+    return [f"model {name}"] * bool(name) + [frames, f"{width} x {height} pixels", f"anchor: frame {scene.anchor_index}"]
 
 
 def choose_frames(num_frames: int, count: int, anchor_index: int) -> np.ndarray:
@@ -122,17 +112,13 @@ def read_tracks(scene: Scene, shown: np.ndarray, moving: np.ndarray, *, spacing_
     """Read tracks of a grid of the anchor's points: in the frames before each shown one, and sparsely over the whole video.
 
     Args:
-        scene: the scene.
         shown: [shown] frame indices.
         moving: [height, width] bool, dynamic pixels of the anchor.
         spacing_px: spacing of static queries, in pixels of the frames; dynamic ones are denser.
     """
     frames = {min(max(t - back, 0), len(scene) - 1) for t in shown.tolist() for back in range(MOVING_TAIL + 1)}
     frames |= {scene.anchor_index, *choose_frames(len(scene), _LONG_TRACK_FRAMES, scene.anchor_index).tolist()}
-    frame = np.array(sorted(frames))
-    query_px, query_moving = _queries(moving, spacing_px)
-    rows = [_track_row(scene, t, query_px) for t in frame.tolist()]
-    return _stacked(frame, query_px, query_moving, rows)
+    return PastTracks(scene, moving, spacing_px=spacing_px).at(sorted(frames))
 
 
 class PastTracks:
@@ -146,33 +132,27 @@ class PastTracks:
         self._scene = scene
         self.query_px, self.moving = _queries(moving, spacing_px)
         self._long = choose_frames(len(scene), _LONG_TRACK_FRAMES, scene.anchor_index)
-        self._rows: dict[int, _TrackRow] = {}
+        self._rows: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
     def until(self, frame: int) -> AnchorTracks:
         """Tracks up to and including a frame."""
-        recent = range(max(frame - MOVING_TAIL, 0), frame + 1)
-        wanted = sorted({*recent, *self._long[self._long <= frame].tolist()})
-        self._rows = {t: self._rows.get(t) or _track_row(self._scene, t, self.query_px) for t in wanted}
-        return _stacked(np.array(wanted), self.query_px, self.moving, list(self._rows.values()))
+        return self.at(sorted({*range(max(frame - MOVING_TAIL, 0), frame + 1), *self._long[self._long <= frame].tolist()}))
 
+    def at(self, frames: list[int]) -> AnchorTracks:
+        """Tracks in increasing frames; those of the last call are not read again."""
+        self._rows = {t: self._rows.get(t) or self._row(t) for t in frames}
+        points, visible, pixels = (np.stack(column) for column in zip(*self._rows.values(), strict=True))
+        return AnchorTracks(np.array(frames), self.query_px, self.moving, points, visible, pixels)
 
-_TrackRow = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-def _track_row(scene: Scene, frame: int, query_px: np.ndarray) -> _TrackRow:
-    """World points [points, 3], visibility [points], and pixels [points, 2] of the queries in one frame."""
-    row, column = query_px[:, 1].astype(int), query_px[:, 0].astype(int)
-    points = read_points(scene, scene.tracking, frame)[row, column].astype(np.float64)
-    projected, _ = project_world(points, scene.cameras.world_from_camera[frame], scene.cameras.intrinsics[frame])
-    pixels = np.where(np.isfinite(projected), projected, np.nan)
-    seen = None if scene.tracking.visible is None else np.asarray(scene.tracking.visible[frame], bool)[row, column]
-    visible = np.full(len(points), scene.solved_frames[frame])
-    return points, visible if seen is None else visible & seen, pixels
-
-
-def _stacked(frame: np.ndarray, query_px: np.ndarray, moving: np.ndarray, rows: list[_TrackRow]) -> AnchorTracks:
-    points, visible, pixels = (np.stack(column) for column in zip(*rows, strict=True))
-    return AnchorTracks(frame, query_px, moving, points, visible, pixels)
+    def _row(self, frame: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """World points [points, 3], visibility [points], and pixels [points, 2] of the queries in one frame."""
+        scene, (column, row) = self._scene, self.query_px.T.astype(int)
+        points = read_points(scene, scene.tracking, frame)[row, column].astype(np.float64)
+        projected, _ = project_world(points, scene.cameras.world_from_camera[frame], scene.cameras.intrinsics[frame])
+        visible = np.full(len(points), scene.solved_frames[frame])
+        if scene.tracking.visible is not None:
+            visible &= np.asarray(scene.tracking.visible[frame], bool)[row, column]
+        return points, visible, np.where(np.isfinite(projected), projected, np.nan)
 
 
 def moving_pixels(scene: Scene, shown: np.ndarray) -> np.ndarray:

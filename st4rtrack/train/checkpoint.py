@@ -24,8 +24,8 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from st4rtrack.io.files import whole_file, write_whole
-from st4rtrack.io.json_text import differences
 from st4rtrack.io.lock import FolderLock
+from st4rtrack.io.text import differences
 from st4rtrack.model.checkpoint import save_model
 from st4rtrack.model.config import ModelConfig
 from st4rtrack.model.network import St4RTrack

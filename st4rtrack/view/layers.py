@@ -6,7 +6,8 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from st4rtrack.geometry.vectors import all_components, all_finite, length
+from st4rtrack.geometry.vectors import all_finite, length
+from st4rtrack.render.rows import identity_colours
 from st4rtrack.render.sample import choose_frames
 from st4rtrack.scene import Scene
 from st4rtrack.view.sampling import (
@@ -18,6 +19,7 @@ from st4rtrack.view.sampling import (
     moving_mask,
     robust_box,
     scene_sample,
+    sure_points,
 )
 
 OUT_OF_SIGHT = 1e6
@@ -33,29 +35,19 @@ _FADED = np.array([52.0, 56.0, 64.0])
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of layers and points in the panel.
+    """Settings of layers and points in the panel."""
 
-    Attributes:
-        tracking, reconstruction, accumulated, tracks, cameras: whether each layer is shown.
-        moving_only: show only dynamic points and tracks.
-        least_sure: share of points to leave out, those with the lowest confidence; 0 to 1.
-        point_size: factor on the automatic size.
-        points: number of points per frame.
-        tail: tail length in frames.
-        num_tracks: number of tracks with a tail.
-    """
-
-    tracking: bool = False
+    tracking: bool = False  # tracking, reconstruction, accumulated, tracks, cameras: whether each layer is shown
     reconstruction: bool = True
     accumulated: bool = False
     tracks: bool = True
     cameras: bool = True
-    moving_only: bool = False
-    least_sure: float = 0.1
-    point_size: float = 1.0
-    points: int = Budget().points_per_frame
-    tail: int = 12
-    num_tracks: int = 300
+    moving_only: bool = False  # show only dynamic points and tracks
+    least_sure: float = 0.1  # share of points to leave out, those with the lowest confidence; 0 to 1
+    point_size: float = 1.0  # factor on the automatic size
+    points: int = Budget().points_per_frame  # number of points per frame
+    tail: int = 12  # tail length in frames
+    num_tracks: int = 300  # number of tracks with a tail
 
 
 @dataclass(frozen=True)
@@ -91,7 +83,7 @@ class SceneLayers:
             "reconstruction": scene_sample(scene, "reconstruction"),
         }
         self.low, self.high = robust_box(np.concatenate([points for points, _ in self._sample.values()]), slack=0.0)
-        self._cloud = lru_cache(_FRAMES_KEPT)(self._read_cloud)
+        self._cloud = lru_cache(_FRAMES_KEPT)(lambda t, branch, count: frame_cloud(scene, t, branch, self.pixels(count)))
         self.pixels = lru_cache(8)(lambda count: chosen_pixels(scene, count))
         self._tracks = lru_cache(8)(lambda points, count: chosen_tracks(self.moving, self.pixels(points), count))
 
@@ -102,13 +94,8 @@ class SceneLayers:
 
     @property
     def sure_points(self) -> np.ndarray:
-        """Points [n, 3] of both branches at several times, without outliers and the least confident; one point if none remain."""
-        kept = []
-        for branch, (points, confidence) in self._sample.items():
-            keep = all_components((points >= self.low) & (points <= self.high))
-            kept.append(points[keep & (confidence >= self.least_confidence(branch, Settings().least_sure))])
-        sure = np.concatenate(kept)
-        return sure if len(sure) else np.array([[0.0, 0.0, 1.0]])
+        """Points [n, 3] of both branches at several times, without outliers and the least confident."""
+        return sure_points(self._sample.values())
 
     def least_confidence(self, branch: Branch, least_sure: float) -> float:
         """Confidence threshold that leaves out a share `least_sure` of the points."""
@@ -126,7 +113,7 @@ class SceneLayers:
     def cloud(self, frame: int, branch: Branch, settings: Settings) -> ColouredPoints:
         """Points of one frame; a constant number, so that only positions are sent."""
         points, colours, confidence = self._cloud(frame, branch, settings.points)
-        keep = self._kept(points, confidence, branch, settings)
+        keep = self._sure(points, confidence, branch, settings)
         if branch == "tracking" and settings.moving_only:
             row, column = self.pixels(settings.points).T
             keep &= self.moving[row, column]
@@ -140,7 +127,7 @@ class SceneLayers:
         """Part of the accumulated reconstruction from one frame."""
         count = max(_ACCUMULATED_SHARE * settings.points // len(self.accumulated_frames()), 50)
         points, colours, confidence = self._cloud(frame, "reconstruction", min(count, settings.points))
-        keep = self._kept(points, confidence, "reconstruction", settings)
+        keep = self._sure(points, confidence, "reconstruction", settings)
         return ColouredPoints(points[keep], colours[keep])
 
     def tails(self, frame: int, settings: Settings) -> Tails:
@@ -148,11 +135,10 @@ class SceneLayers:
         frames = range(max(frame - settings.tail, 0), frame + 1)
         chosen = self._tracks(settings.points, settings.num_tracks)
         row, column = self.pixels(settings.points)[chosen].T
+        colours = identity_colours(np.stack([column, row], axis=1)).astype(np.float64)
         if settings.moving_only:
-            keep = self.moving[row, column]
-            chosen, row, column = chosen[keep], row[keep], column[keep]
+            chosen, colours = chosen[self.moving[row, column]], colours[self.moving[row, column]]
         trajectories = np.stack([self._cloud(t, "tracking", settings.points)[0][chosen] for t in frames])
-        colours = track_colours(row, column, self.moving.shape)
         sure = self._cloud(frame, "tracking", settings.points)[2][chosen] >= self.least_confidence(
             "tracking", settings.least_sure
         )
@@ -175,16 +161,5 @@ class SceneLayers:
         factor = min(long_side / max(rgb.shape[:2]), 1.0)
         return cv2.resize(rgb, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) if factor < 1 else rgb
 
-    def _kept(self, points: np.ndarray, confidence: np.ndarray, branch: Branch, settings: Settings) -> np.ndarray:
+    def _sure(self, points: np.ndarray, confidence: np.ndarray, branch: Branch, settings: Settings) -> np.ndarray:
         return all_finite(points) & (confidence >= self.least_confidence(branch, settings.least_sure))
-
-    def _read_cloud(self, frame: int, branch: Branch, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return frame_cloud(self.scene, frame, branch, self.pixels(count))
-
-
-def track_colours(row: np.ndarray, column: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Colours [points, 3] float64, 0 to 255: hue across the anchor image, lighter towards its top."""
-    hue = 165 * column / max(size[1] - 1, 1)
-    value = 255 - 70 * row / max(size[0] - 1, 1)
-    hsv = np.stack([hue, np.full(len(hue), 205), value], axis=-1).astype(np.uint8)
-    return cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0].astype(np.float64)

@@ -19,10 +19,10 @@ import numpy as np
 from st4rtrack import __version__
 from st4rtrack.geometry.vectors import all_components, all_finite
 from st4rtrack.io.files import whole_file
-from st4rtrack.io.formats.units import lengths
-from st4rtrack.render.draw import TIME_MAP, map_colours
-from st4rtrack.render.names import model_name, printable, video_name
+from st4rtrack.io.formats.common import fx_fy_cx_cy, lengths
+from st4rtrack.render.draw import TIME_MAP, map_colours, printable, video_name
 from st4rtrack.render.rows import identity_colours
+from st4rtrack.render.sample import scene_facts
 from st4rtrack.scene import Scene
 from st4rtrack.types import UserError
 from st4rtrack.view.sampling import (
@@ -49,25 +49,16 @@ _MEASURED_FRAMES = 3
 
 @dataclass(frozen=True)
 class Content:
-    """Sampled content of a scene on the page.
+    """Sampled content of a scene on the page."""
 
-    Attributes:
-        budget: limits of the content.
-        frames: [frames] frame indices.
-        pixels: [points, 2] (row, column).
-        moving: [points] bool, dynamic points of the anchor.
-        tracks: [tracks] indices into `pixels`.
-        low, high: [3] corners of the box in which positions are quantised.
-        levels: per branch, confidence quantiles that divide it into equal shares; `None` without confidence.
-    """
-
-    budget: Budget
-    frames: np.ndarray
-    pixels: np.ndarray
-    moving: np.ndarray
-    tracks: np.ndarray
-    low: np.ndarray
+    budget: Budget  # limits of the content
+    frames: np.ndarray  # [frames] frame indices
+    pixels: np.ndarray  # [points, 2] (row, column)
+    moving: np.ndarray  # [points] bool, dynamic points of the anchor
+    tracks: np.ndarray  # [tracks] indices into `pixels`
+    low: np.ndarray  # low, high: [3] corners of the box in which positions are quantised
     high: np.ndarray
+    # per branch, confidence quantiles that divide it into equal shares; `None` without confidence
     levels: dict[Branch, np.ndarray | None]
 
     @classmethod
@@ -173,8 +164,6 @@ def write_page(
     """Write a page with timeline, layers and orbit controls that opens from disk. Frames are read one at a time.
 
     Args:
-        scene: in memory or on disk.
-        path: the `.html` file.
         title: Title of the page. Default: the name of the video.
         max_frames: Maximum number of frames; a longer video is strided.
         max_points: Maximum number of points in a frame, of each branch.
@@ -252,7 +241,7 @@ def _frame_facts(scene: Scene, content: Content) -> list[dict[str, Any]]:
             "number": t,
             "time_s": round(float(scene.time_s[t]), 6),
             "world_from_camera": world_from_camera[t, :3].ravel().tolist(),
-            "intrinsics": intrinsics[t][[0, 1, 0, 1], [0, 1, 2, 2]].tolist(),
+            "intrinsics": fx_fy_cx_cy(intrinsics[t]).tolist(),
             "colour": colour.round(3).tolist(),
         }
         for t, colour in zip(content.frames.tolist(), colours, strict=True)
@@ -261,7 +250,8 @@ def _frame_facts(scene: Scene, content: Content) -> list[dict[str, Any]]:
 
 def _page_around(scene: Scene, content: Content, title: str) -> tuple[str, str]:
     """HTML before and after the frames."""
-    shaders = {name: _asset(f"shaders/{name}") for name in sorted(_asset_names("shaders"))}
+    names = sorted(entry.name for entry in resources.files("st4rtrack.view").joinpath("assets", "shaders").iterdir())
+    shaders = {name: _asset(f"shaders/{name}") for name in names}
     script = f"const SHADERS = {_embedded(shaders)};\n" + "".join(_asset(name) for name in _SCRIPTS)
     script = f'"use strict";\n(() => {{\n{script}}})();\n'
     style = _asset("page.css")
@@ -272,7 +262,7 @@ def _page_around(scene: Scene, content: Content, title: str) -> tuple[str, str]:
         "style_hash": _content_hash(style),
         "version": html.escape(__version__),
         "title": html.escape(title),
-        "facts": html.escape(" · ".join(_facts(scene))),
+        "facts": html.escape(" · ".join(["St4RTrack", *scene_facts(scene), lengths(scene.info)])),
         "style": style,
         "moving_state": "" if content.moving.any() else "disabled",
         "sure_state": "" if any(levels is not None for levels in content.levels.values()) else "disabled",
@@ -303,25 +293,6 @@ def _content_hash(text: str) -> str:
 
 def _asset(name: str) -> str:
     return resources.files("st4rtrack.view").joinpath("assets", name).read_text(encoding="utf-8")
-
-
-def _asset_names(folder: str) -> list[str]:
-    return [entry.name for entry in resources.files("st4rtrack.view").joinpath("assets", folder).iterdir()]
-
-
-def _facts(scene: Scene) -> list[str]:
-    height, width = scene.rgb.shape[1:3]
-    name = model_name(scene.info)
-    seconds = float(scene.time_s[-1]) - float(scene.time_s[0])
-    frames = f"{len(scene)} frame{'s' * (len(scene) != 1)}, {seconds:.2f} s"
-    return [
-        "St4RTrack",
-        *([f"model {name}"] if name else []),
-        frames,
-        f"{width} × {height} pixels",
-        f"anchor: frame {scene.anchor_index}",
-        lengths(scene.info),
-    ]
 
 
 def _legend(content: Content) -> str:

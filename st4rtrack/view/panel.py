@@ -145,16 +145,17 @@ class Panel:
             "Pixel", (width / 2, height / 2), step=1.0, hint="(u, v) of the source video, in the anchor frame."
         )
         follow = self._gui.add_button("Follow this pixel")
-        follow.on_click(lambda _: self._track_everywhere(np.array(pixel.value)))
+
+        @follow.on_click
+        def _(_: Any) -> None:
+            for which in state.shown:
+                self._track(which, np.array(pixel.value))
+
         self._table = self._gui.add_markdown("", visible=False)
         self._units = self._gui.add_markdown("*World units, and units per second.*", visible=False)
         self._clear = self._gui.add_button("Remove these points", visible=False)
         self._clear.on_click(lambda _: state.clear_paths())
         self._plots: list[Any] = []
-
-    def _track_everywhere(self, source_px: np.ndarray) -> None:
-        for which in self._state.shown:
-            self._track(which, source_px)
 
     def _update_points(self) -> None:
         """Update marks, curves and table of the picked points."""

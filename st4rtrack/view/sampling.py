@@ -1,5 +1,6 @@
 """Sampling of a scene for the browser: some frames, an even pixel grid, some tracks; reads one frame at a time."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,17 +29,11 @@ _AZIMUTH_DEG, _ELEVATION_DEG = 14.0, 11.0
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits of the shown data. With the defaults, a page of 64 frames at 512x288 stays below 25 MB.
+    """Limits of the shown data. With the defaults, a page of 64 frames at 512x288 stays below 25 MB."""
 
-    Attributes:
-        frames: maximum number of frames.
-        points_per_frame: maximum number of points per frame and branch.
-        tracks: maximum number of tracks with a tail.
-    """
-
-    frames: int = 64
-    points_per_frame: int = 32_000
-    tracks: int = 300
+    frames: int = 64  # maximum number of frames
+    points_per_frame: int = 32_000  # maximum number of points per frame and branch
+    tracks: int = 300  # maximum number of tracks with a tail
 
 
 @dataclass(frozen=True)
@@ -112,16 +107,11 @@ def frame_cloud(scene: Scene, frame: int, branch: Branch, pixels: np.ndarray) ->
         points [n, 3] float32 in the world, NaN where unknown; colours [n, 3] uint8; confidence [n] float32, 1 without confidence.
     """
     row, column = pixels[:, 0], pixels[:, 1]
-    maps = branch_maps(scene, branch)
+    maps: Pointmap = getattr(scene, branch)
     points = read_points(scene, maps, frame)[row, column]
     colours = np.asarray(scene.rgb[scene.anchor_index if branch == "tracking" else frame], np.uint8)[row, column]
     confidence = scene.display_confidence(maps, frame)
     return points, colours, np.ones(len(points), np.float32) if confidence is None else confidence[row, column]
-
-
-def branch_maps(scene: Scene, branch: Branch) -> Pointmap:
-    """Pointmaps over time of a branch."""
-    return scene.tracking if branch == "tracking" else scene.reconstruction
 
 
 def moving_mask(scene: Scene) -> np.ndarray:
@@ -147,14 +137,13 @@ def robust_box(points: np.ndarray, *, slack: float = 0.5) -> tuple[np.ndarray, n
     return low - margin, high + margin
 
 
-def _sure_sample(scene: Scene, branch: Branch) -> np.ndarray:
-    """Points [points, 3] of `scene_sample` without the least confident and outliers."""
-    points, confidence = scene_sample(scene, branch)
-    if not len(points):
-        return points
-    points = points[confidence >= np.quantile(confidence, _LEAST_SURE_SHARE)]
+def sure_points(samples: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Points [n, 3] of samples (see `scene_sample`) without outliers and the least confident; one point if none remain."""
+    parts = [points[confidence >= np.quantile(confidence, _LEAST_SURE_SHARE)] for points, confidence in samples if len(points)]
+    points = np.concatenate([np.zeros((0, 3)), *parts])
     low, high = robust_box(points, slack=0.0)
-    return points[all_components((points >= low) & (points <= high))]
+    points = points[all_components((points >= low) & (points <= high))]
+    return points if len(points) else np.array([[0.0, 0.0, 1.0]])
 
 
 def camera_outlines(scene: Scene, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -178,9 +167,7 @@ def start_view(scene: Scene, *, aspect: float = 16 / 9) -> StartView:
         scene: the scene.
         aspect: width / height of the window.
     """
-    points = np.concatenate([_sure_sample(scene, branch) for branch in ("tracking", "reconstruction")])
-    if not len(points):
-        points = np.array([[0.0, 0.0, 1.0]])
+    points = sure_points([scene_sample(scene, branch) for branch in ("tracking", "reconstruction")])
     points = np.concatenate([points, camera_outlines(scene, *robust_box(points, slack=0.0))])
     return view_of(points, scene, aspect)
 

@@ -38,14 +38,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_allowed(origin: str | None, host: str | None, *, only_this_machine: bool) -> bool:
-    """Whether a request comes from a page of this server.
-
-    Args:
-        origin: `Origin` header of the request: the page that sends it; absent if no browser sent it.
-        host: `Host` header of the request: the name and port by which the server was addressed.
-        only_this_machine: the server listens on a loopback address, so its name is a loopback name (also through `ssh -L`).
-            Another name means that a foreign page resolved its own name to this machine (DNS rebinding).
-    """
+    """Whether a request comes from a page of this server."""
     if only_this_machine and not is_loopback(urlsplit(f"//{host or ''}").hostname or ""):
         return False
     return origin is None or urlsplit(origin).netloc == host
@@ -181,7 +174,7 @@ def check_can_serve(host: str, port: int) -> None:
             if error.errno == errno.EADDRINUSE:
                 raise UserError(_taken(port)) from error
             raise UserError(
-                f"this machine cannot listen on {host}: {error.strerror}; pass one of its own addresses to --host"
+                f"this machine cannot listen on {host}: {error.strerror}; pass one of its addresses to --host"
             ) from error
 
 

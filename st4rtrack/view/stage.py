@@ -7,8 +7,7 @@ import numpy as np
 
 from st4rtrack.render.draw import TIME_MAP, Colour, map_colours, rgb_tuple
 from st4rtrack.view.layers import ColouredPoints, SceneLayers, Settings
-from st4rtrack.view.picking import PointPath
-from st4rtrack.view.placement import Placement, picture_half_size
+from st4rtrack.view.placement import Placement, PointPath, picture_half_size
 from st4rtrack.view.sampling import FRUSTUM_SHARE
 
 if TYPE_CHECKING:
@@ -66,7 +65,18 @@ class Stage:
         self._draw_cameras(frame, settings.cameras and cameras)
         self._draw_paths(frame, paths, size)
 
-    def _draw_cloud(self, name: str, cloud: ColouredPoints | None, size: float, *, shape: str = "circle") -> None:
+    def _add_points(self, name: str, points: np.ndarray, colours: np.ndarray, size: float) -> Any:
+        return self._scene.add_point_cloud(
+            f"/{self._key}/{name}",
+            points,
+            colours,
+            point_size=size,
+            point_shape="circle",
+            point_shading="flat",
+            precision="float32",
+        )
+
+    def _draw_cloud(self, name: str, cloud: ColouredPoints | None, size: float) -> None:
         node = self._clouds.get(name)
         if cloud is None or not len(cloud.points):
             if node is not None:
@@ -75,15 +85,7 @@ class Stage:
         points = self.placement.points(cloud.points)
         if node is None or len(node.points) != len(points):
             # Replaced as a whole: the browser must never combine positions and colours of different length.
-            self._clouds[name] = self._scene.add_point_cloud(
-                f"/{self._key}/{name}",
-                points,
-                cloud.colours,
-                point_size=size,
-                point_shape=shape,  # pyright: ignore[reportArgumentType]
-                point_shading="flat",
-                precision="float32",
-            )
+            self._clouds[name] = self._add_points(name, points, cloud.colours, size)
             return
         node.points, node.colors, node.point_size, node.visible = points, cloud.colours, size, True
 
@@ -115,15 +117,8 @@ class Stage:
         if wanted != self._accumulated_for and wanted is not None:
             for t in self.layers.accumulated_frames().tolist():
                 cloud = self.layers.accumulated(t, settings)
-                self._accumulated[t] = self._scene.add_point_cloud(
-                    f"/{self._key}/accumulated/{t}",
-                    self.placement.points(cloud.points),
-                    cloud.colours,
-                    point_size=size,
-                    point_shape="circle",
-                    point_shading="flat",
-                    precision="float32",
-                )
+                points = self.placement.points(cloud.points)
+                self._accumulated[t] = self._add_points(f"accumulated/{t}", points, cloud.colours, size)
             self._accumulated_for = wanted
         for t, node in self._accumulated.items():
             node.visible = settings.accumulated and t <= frame
@@ -198,13 +193,11 @@ class Stage:
             colour = np.array(PICKED_COLOURS[k % len(PICKED_COLOURS)], np.uint8)
             segments.append(pieces)
             colours.append(np.broadcast_to(colour, pieces.shape))
-            heads.append((path.points[frame], colour))
+            if np.isfinite(path.points[frame]).all():
+                heads.append((path.points[frame], colour))
         self._draw_lines("paths", np.concatenate(segments), np.concatenate(colours), 4.0)
-        known = [(point, colour) for point, colour in heads if np.isfinite(point).all()]
-        cloud = (
-            ColouredPoints(np.stack([p for p, _ in known]).astype(np.float32), np.stack([c for _, c in known])) if known else None
-        )
-        self._draw_cloud("picked", cloud, 3 * size)
+        points, shown = (np.stack(part) for part in zip(*heads)) if heads else (np.empty((0, 3)), np.empty((0, 3)))
+        self._draw_cloud("picked", ColouredPoints(points.astype(np.float32), shown), 3 * size)
 
 
 def marked_picture(layers: SceneLayers, paths: list[PointPath], long_side: int = 480) -> np.ndarray:

@@ -1,14 +1,15 @@
 """Viewer state chosen by the user, independent of controls and drawing."""
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from st4rtrack.view.layers import SceneLayers, Settings
-from st4rtrack.view.picking import PointPath, Ray, pixel_on_picture, pixel_on_points
-from st4rtrack.view.placement import picture_half_size, place
+from st4rtrack.view.placement import PointPath, Ray, picture_half_size, pixel_on_picture, pixel_on_points, place
 
 ALL = "side by side"
 MOST_PICKED = 6
@@ -16,19 +17,12 @@ MOST_PICKED = 6
 
 @dataclass(frozen=True)
 class DisplayState:
-    """Everything that determines the picture; equal moments need not be drawn twice.
+    """Everything that determines the picture; equal moments need not be drawn twice."""
 
-    Attributes:
-        frames: (scene index, frame index) of each shown scene.
-        settings: settings of layers and points.
-        through: whether the window looks through the first scene's camera.
-        picked: counter of changes of the picked points.
-    """
-
-    frames: tuple[tuple[int, int], ...]
-    settings: Settings
-    through: bool
-    picked: int
+    frames: tuple[tuple[int, int], ...]  # (scene index, frame index) of each shown scene
+    settings: Settings  # settings of layers and points
+    through: bool  # whether the window looks through the first scene's camera
+    picked: int  # counter of changes of the picked points
 
 
 class ViewState:
@@ -49,42 +43,44 @@ class ViewState:
         self._picked = 0
         self.choose(ALL)
 
+    @contextlib.contextmanager
+    def _change(self) -> Iterator[None]:
+        """Change the state as one step, and wake the drawing thread."""
+        with self._lock:
+            yield
+        self.changed.set()
+
     def choose(self, name: str) -> None:
         """Show one scene by name, or all side by side."""
-        with self._lock:
+        with self._change():
             names = [layers.name for layers in self.scenes]
             self.shown = list(range(len(names))) if name == ALL else [names.index(name)]
             self.placements, self.start_view = place(self.scenes, self.shown)
-        self.changed.set()
 
     def set(self, **settings: Any) -> None:
         """Change some of the `Settings`."""
-        with self._lock:
+        with self._change():
             self.settings = replace(self.settings, **settings)
-        self.changed.set()
 
     def look_through(self, through: bool) -> None:
         """Look through the camera of the shown frame, or stop doing so."""
-        self.through = through
-        self.changed.set()
+        with self._change():
+            self.through = through
 
     def play(self, playing: bool) -> None:
         """Start or stop playback."""
-        with self._lock:
+        with self._change():
             self.timeline.play(playing)
-        self.changed.set()
 
     def step(self, frames: int) -> None:
         """Stop playback and step by some frames."""
-        with self._lock:
+        with self._change():
             self.timeline.step(frames)
-        self.changed.set()
 
     def seek(self, frame: int) -> None:
         """Go to a frame."""
-        with self._lock:
+        with self._change():
             self.timeline.seek(frame)
-        self.changed.set()
 
     def advance(self, clock_s: float) -> DisplayState:
         """Advance the timeline to a time of a monotonic clock, and return what to draw."""
@@ -118,17 +114,15 @@ class ViewState:
 
     def add_path(self, which: int, path: PointPath) -> None:
         """Add a picked point; beyond `MOST_PICKED` the oldest is removed."""
-        with self._lock:
+        with self._change():
             self.paths[which] = [*self.paths[which], path][-MOST_PICKED:]
             self._picked += 1
-        self.changed.set()
 
     def clear_paths(self) -> None:
         """Remove all picked points."""
-        with self._lock:
+        with self._change():
             self.paths = {which: [] for which in self.paths}
             self._picked += 1
-        self.changed.set()
 
     def _hits(self, which: int, ray: Ray, picture_depth: float) -> list[tuple[np.ndarray, float] | None]:
         layers = self.scenes[which]

@@ -15,8 +15,7 @@ from st4rtrack.scene import Scene
 from st4rtrack.types import UserError
 from st4rtrack.view.layers import SceneLayers
 from st4rtrack.view.panel import PICK_HINT, Panel
-from st4rtrack.view.picking import read_path
-from st4rtrack.view.placement import camera_view
+from st4rtrack.view.placement import camera_view, read_path
 from st4rtrack.view.sampling import FRUSTUM_SHARE, StartView
 from st4rtrack.view.server import is_loopback, start_server, stop_server
 from st4rtrack.view.stage import Stage
@@ -90,7 +89,10 @@ class Viewer:
         with self._drawing:
             for stage in self._stages:
                 stage.remove()
-            self._reset_panel()
+            self.server.gui.reset()
+            self.server.gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False, brand_color=ACCENT)
+            self.server.gui.main_panel.dock_right()
+            self.server.gui.main_panel.set_width(PANEL_WIDTH_PX)
             self.state = state
             self._stages = [Stage(self.server, layers, f"scene{k}") for k, layers in enumerate(state.scenes)]
             self._drawn: DisplayState | None = None
@@ -121,13 +123,6 @@ class Viewer:
             pass
         finally:
             self.stop()
-
-    def _reset_panel(self) -> None:
-        gui = self.server.gui
-        gui.reset()
-        gui.configure_theme(dark_mode=True, show_logo=False, show_share_button=False, brand_color=ACCENT)
-        gui.main_panel.dock_right()
-        gui.main_panel.set_width(PANEL_WIDTH_PX)
 
     def _draw_all(self) -> None:
         """Loop of the drawing thread: draws the latest state; states in between are skipped."""

@@ -3,7 +3,7 @@
 import os
 from multiprocessing.connection import Connection
 
-from st4rtrack.batch.outcome import Outcome
+from st4rtrack.batch.jobs import Outcome
 from st4rtrack.batch.worker import BatchOptions
 from st4rtrack.types import QualityReport, QualityWarning, UserError
 

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from st4rtrack.batch import local
-from st4rtrack.batch.jobs import Job
-from st4rtrack.batch.outcome import Outcome, Status
+from st4rtrack.batch import worker as local
+from st4rtrack.batch.jobs import Job, Outcome, Status
 from st4rtrack.batch.run import frames_written, reconstruct_videos
 from st4rtrack.batch.worker import BatchOptions, Worker
 from st4rtrack.io.scene import load_scene

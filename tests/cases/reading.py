@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from st4rtrack.io.known.distortion import undistorted
+from st4rtrack.io.known.calibration import undistorted
 from st4rtrack.io.known.known import known_of_video
 from st4rtrack.io.queries import read_queries
 from st4rtrack.io.video import open_video

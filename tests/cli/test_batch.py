@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from st4rtrack.batch import local
-from st4rtrack.batch.outcome import Outcome, Status
+from st4rtrack.batch import worker as local
+from st4rtrack.batch.jobs import Outcome, Status
 from st4rtrack.batch.run import frames_written
 from st4rtrack.cli.batch import BatchProgress, _summarise, batch
 from st4rtrack.cli.reporter import reporting

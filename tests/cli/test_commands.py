@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from st4rtrack.data.procedural import ProceduralConfig, procedural_clip
-from st4rtrack.io.formats.units import NOT_METRES
+from st4rtrack.io.formats.common import NOT_METRES
 from st4rtrack.io.scene import load_scene
 from st4rtrack.io.video import open_video, write_video
 from tests.conftest import Run

@@ -11,7 +11,7 @@ import pytest
 import st4rtrack
 from st4rtrack.data.world.people import bake_bodies
 from st4rtrack.doctor.packages import PURPOSES
-from st4rtrack.io.formats.extras import EXTRAS
+from st4rtrack.io.formats.common import OPTIONAL
 from st4rtrack.io.scene import save_scene
 from st4rtrack.types import UserError
 from tests.conftest import Run
@@ -21,7 +21,7 @@ from tests.synthetic_scene import synthetic_scene
 PACKAGE = Path(st4rtrack.__file__).parent
 CLONE = PACKAGE.parent
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-OPTIONAL_MODULES = ["PIL", "OpenEXR", "anny", "embreex", "fast_simplification", "imageio", "matplotlib", "pandas", "pillow_heif"]
+OPTIONAL_MODULES = ["OpenEXR", "anny", "embreex", "fast_simplification", "imageio", "matplotlib", "pandas", "pillow_heif"]
 OPTIONAL_MODULES += ["pxr", "ray", "rerun", "scipy", "tensorboard", "trimesh", "viser"]
 COMMANDS = {
     "view": ["view", "scene"],
@@ -77,12 +77,12 @@ def test_extras_are_covered_and_named_correctly() -> None:
     for path in PACKAGE.rglob("*.py"):
         for extra in re.findall(r"""install_extra\(["'](\w+)["']\)""", path.read_text()):
             assert extra in declared, f"{path.name} names the extra {extra}"
-    for package, extra in EXTRAS.items():
+    for package, extra in OPTIONAL.values():
         assert any(re.match(rf"{package}\b", line) for line in declared[extra]), package
 
 
 def test_imports_at_module_level_are_core_dependencies() -> None:
-    core = {re.split("[>=<]", line)[0].replace("-", "_") for line in PROJECT["dependencies"]} | {"st4rtrack", "cv2"}
+    core = {re.split("[>=<]", line)[0].replace("-", "_") for line in PROJECT["dependencies"]} | {"st4rtrack", "cv2", "PIL"}
     for path in PACKAGE.rglob("*.py"):
         for node in ast.parse(path.read_text()).body:
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from st4rtrack.io.npz_rows import npz_shape, read_npz_rows
+from st4rtrack.io.npz import npz_shape, read_npz_rows
 from st4rtrack.types import UserError
 
 

@@ -233,10 +233,3 @@ def test_open_video_of_an_animated_image_has_all_frames_and_times(tmp_path: Path
     video = open_video(tmp_path / name)
     np.testing.assert_allclose(video.time_s, [0, 0.04, 0.24, 0.32, 0.40])
     assert np.abs(video.frame(3)[8:24, 16 + 12].astype(int) - PATCHES[0]).max() < 24
-
-
-def test_open_video_of_an_animation_with_an_old_opencv_names_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(cv2, "imdecodeanimation", raising=False)
-    (tmp_path / "clip.webp").write_bytes(b"RIFF\x40\0\0\0WEBPVP8X\x0a\0\0\0\x02" + bytes(60))
-    with pytest.raises(UserError, match=r"animated image.*convert it to mp4"):
-        open_video(tmp_path / "clip.webp")

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from st4rtrack.io.redaction import redacted, without_home
 from st4rtrack.io.system_errors import explain
+from st4rtrack.io.text import redacted, without_home
 
 
 def chained(inner: BaseException) -> Exception:

@@ -3,7 +3,6 @@
 import tracemalloc
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,6 @@ import pytest
 import zarr
 
 from st4rtrack.io import video_file as video_module
-from st4rtrack.io.image_size import size_in_header
-from st4rtrack.io.images import encode_jpeg
 from st4rtrack.io.video import open_video, write_video
 from st4rtrack.types import UserError, Video
 from tests.shared_data import shared
@@ -579,14 +576,6 @@ def test_real_sequences(name: str) -> None:
     video = open_video(shared(f"sequences/{name}.npz"))
     assert (len(video), video.height, video.width) == (64, 192, 256)
     assert all(video.frame(i).std() > 10 for i in (0, 63))
-
-
-def test_the_size_of_a_jpeg_is_found_without_reading_all_of_it() -> None:
-    whole = encode_jpeg(np.random.default_rng(0).integers(0, 255, (600, 500, 3), np.uint8))
-    file = BytesIO(whole)
-    assert len(whole) > 1 << 17 and size_in_header(file) == (600, 500) and file.tell() <= 1 << 16
-    late = whole[:2] + b"\xff\xe1\xff\xff" + bytes(65533) + b"\xff\xe1\xff\xff" + bytes(65533) + whole[2:]
-    assert size_in_header(BytesIO(late)) == (600, 500), "behind two segments as large as can be"
 
 
 def test_video_file_that_is_a_git_lfs_pointer_names_it(tmp_path: Path) -> None:

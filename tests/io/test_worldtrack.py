@@ -95,7 +95,7 @@ def test_query_frames_and_foreground_are_read_where_the_file_has_them(tmp_path: 
     assert sequence.query_frame().tolist() == [0, 2, 1, 0]
     np.testing.assert_array_equal(sequence.read_foreground(), mask > 0)
     short = read_worldtrack(rewritten(tmp_path / "one.npz", foreground_mask=mask[:2]), num_frames=2)
-    with pytest.raises(UserError, match=r"queries_xyt must be \[4, 3\] with frames in 0\.\.1"):
+    with pytest.raises(UserError, match=r"frames of queries_xyt must be in 0\.\.1"):
         short.query_frame()
     with pytest.raises(UserError, match="foreground_mask must be"):
         read_worldtrack(tmp_path / "one.npz").read_foreground()

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from st4rtrack.io.scene import SceneWriter
-from st4rtrack.io.scene.header import SceneHeader
-from st4rtrack.io.scene.space import scene_bytes
+from st4rtrack.io.scene.folder import scene_bytes
+from st4rtrack.io.scene.table import SceneHeader
 from st4rtrack.io.video import open_video
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.pipeline.estimate import estimate_run

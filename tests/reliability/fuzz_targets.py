@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from st4rtrack.io.byte_objects import read_byte_objects
-from st4rtrack.io.npz import read_npz
+from st4rtrack.io.npz import read_byte_objects, read_npz
 from st4rtrack.io.queries import read_queries
 from st4rtrack.io.scene import SCENE_JSON, SCENE_ZARR
 from st4rtrack.io.video import open_video

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from st4rtrack.render.curves import BLUE, Curve, draw_curves
+from st4rtrack.render.adaptation import BLUE, Curve, draw_curves
 from st4rtrack.render.draw import ACCENT, PAGE
 
 

@@ -11,7 +11,7 @@ import pytest
 from st4rtrack.geometry.camera import pixel_grid, project, unproject
 from st4rtrack.render import clouds, draw, overview, sample
 from st4rtrack.render.overview import render_overview, write_overview
-from st4rtrack.render.points import View, look_at, orbit_view, splat
+from st4rtrack.render.points import View, fit_orbit, look_at, splat
 from st4rtrack.render.rows import draw_tracks, identity_colours, plan_layout
 from st4rtrack.scene import Scene
 from st4rtrack.types import Cameras, PixelMap, Pointmap, TrackingOverTime, UserError
@@ -187,7 +187,9 @@ def test_second_viewpoint_holds_everything(size: tuple[int, int], azimuth: float
     points = random.uniform([-3, -1, 2], [4, 1, 9], (3000, 3))
     cameras = np.tile(np.eye(4), (5, 1, 1))
     cameras[:, 0, 3] = np.linspace(-2, 2, 5)
-    view = orbit_view(points, cameras, size, azimuth_deg=azimuth, elevation_deg=elevation, must_see_world=cameras[:, :3, 3])
+    view = fit_orbit(
+        points, cameras, size, azimuths_deg=(azimuth,), elevation_deg=elevation, must_see_world=cameras[:, :3, 3]
+    ).view(azimuth)
     for what, share in ((points, 0.97), (cameras[:, :3, 3], 1.0)):
         pixels, depth = view.project(what)
         inside = (pixels >= 0).all(axis=1) & (pixels <= (size[1], size[0])).all(axis=1) & (depth > 0)

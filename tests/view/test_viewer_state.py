@@ -6,8 +6,17 @@ import pytest
 from st4rtrack.geometry.camera import pixel_grid, unproject
 from st4rtrack.scene import Scene
 from st4rtrack.view.layers import OUT_OF_SIGHT, SceneLayers, Settings
-from st4rtrack.view.picking import PointPath, Ray, pixel_on_picture, pixel_on_points, read_path
-from st4rtrack.view.placement import WINDOW_ASPECT, camera_view, picture_half_size, place
+from st4rtrack.view.placement import (
+    WINDOW_ASPECT,
+    PointPath,
+    Ray,
+    camera_view,
+    picture_half_size,
+    pixel_on_picture,
+    pixel_on_points,
+    place,
+    read_path,
+)
 from st4rtrack.view.sampling import StartView
 from st4rtrack.view.state import ALL, MOST_PICKED, Timeline, ViewState, nearest_frame, path_table
 from tests.synthetic_scene import synthetic_scene

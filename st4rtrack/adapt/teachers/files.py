@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from st4rtrack.adapt.priors import TeacherTracks
-from st4rtrack.io.known.pixels import SourceSize, network_from_file
+from st4rtrack.io.known.matching import SourceSize, network_from_file
 from st4rtrack.io.npz import read_npz
 from st4rtrack.types import UserError
 

@@ -10,9 +10,8 @@ from st4rtrack.adapt.teachers.fused import FusedTeacher
 from st4rtrack.hints.depth_prior import DepthPrior, PriorDepth
 from st4rtrack.hints.depth_prior.open import open_depth_prior
 from st4rtrack.io.files import expanded
-from st4rtrack.io.known.cameras import read_cameras
-from st4rtrack.io.known.layouts import MONST3R_POSES, layout_of
-from st4rtrack.io.known.pixels import SourceSize
+from st4rtrack.io.known.cameras import MONST3R_POSES, layout_of, read_cameras
+from st4rtrack.io.known.matching import SourceSize
 from st4rtrack.io.npz import npz_keys
 from st4rtrack.types import UserError, Video
 

@@ -7,7 +7,7 @@ import numpy as np
 from st4rtrack.bench.predictions import Method, Prediction
 from st4rtrack.bench.protocol import Protocol
 from st4rtrack.geometry.sampling import nearest_pixel, sample_map
-from st4rtrack.io.formats.cameras import image_intrinsics
+from st4rtrack.io.formats.common import image_intrinsics
 from st4rtrack.io.worldtrack import WorldTrackSequence
 from st4rtrack.model.checkpoint import load_model
 from st4rtrack.model.network import St4RTrack

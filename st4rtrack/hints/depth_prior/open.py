@@ -8,7 +8,7 @@ from st4rtrack.hints.depth_prior import DepthPrior, Kind, PriorDepth, digest
 from st4rtrack.hints.depth_prior.networks import BuiltinPrior, MoGePrior, TransformersPrior
 from st4rtrack.io.files import expanded
 from st4rtrack.io.known.maps import DEPTH_ARRAYS, DEPTH_SUFFIXES, frame_files, open_depth
-from st4rtrack.io.known.pixels import SourceSize
+from st4rtrack.io.known.matching import SourceSize
 from st4rtrack.io.npz import npz_keys
 from st4rtrack.model.checkpoint import load_monocular
 from st4rtrack.model.device import choose_device

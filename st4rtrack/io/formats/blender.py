@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from st4rtrack.io.formats import blender_script
-from st4rtrack.io.formats.cameras import camera_frames, image_intrinsics, world_from_cameras
+from st4rtrack.io.formats.common import METRES, camera_frames, image_intrinsics, lengths, world_from_cameras
 from st4rtrack.io.formats.content import (
     DROP_LEAST_SURE,
     AnchorPixels,
@@ -31,8 +31,7 @@ from st4rtrack.io.formats.content import (
 )
 from st4rtrack.io.formats.frames import at_constant_rate
 from st4rtrack.io.formats.images import SceneImages, scene_images
-from st4rtrack.io.formats.tracks_2d import tracks_2d
-from st4rtrack.io.formats.units import METRES, lengths
+from st4rtrack.io.formats.tracks import tracks_2d
 from st4rtrack.io.images import encode_jpeg
 from st4rtrack.scene import Scene
 
@@ -53,8 +52,6 @@ def write_blender(
     """Write `import_scene.py`, `scene.json`, `images/`, `clouds/`, `static.npz`, `tracks.npz` and `tracks.pc2`.
 
     Args:
-        scene: in memory or on disk.
-        folder: existing output folder.
         max_points: Maximum number of static points, from all frames.
         max_frame_points: Maximum number of points of each frame, dynamic ones if known. Default: 20,000, fewer in long videos.
         max_tracks: Maximum number of tracks. Default: 20,000, fewer in long videos.

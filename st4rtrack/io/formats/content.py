@@ -24,17 +24,11 @@ _HOLE_PX = 5
 
 @dataclass(frozen=True)
 class PointCloud:
-    """Coloured point cloud of one frame.
+    """Coloured point cloud of one frame."""
 
-    Attributes:
-        points_world: [points, 3] float32, all finite.
-        colours: [points, 3] uint8.
-        confidence: [points] float32, or None if the scene has none.
-    """
-
-    points_world: np.ndarray
-    colours: np.ndarray
-    confidence: np.ndarray | None
+    points_world: np.ndarray  # [points, 3] float32, all finite
+    colours: np.ndarray  # [points, 3] uint8
+    confidence: np.ndarray | None  # [points] float32, or None if the scene has none
 
     def __len__(self) -> int:
         return len(self.points_world)
@@ -43,6 +37,10 @@ class PointCloud:
         """The cloud of the points `chosen` (mask or indices)."""
         confidence = None if self.confidence is None else self.confidence[chosen]
         return PointCloud(self.points_world[chosen], self.colours[chosen], confidence)
+
+    def evenly(self, most: int) -> "PointCloud":
+        """At most `most` points, evenly spaced in their order."""
+        return self.select(np.linspace(0, len(self) - 1, most).round().astype(int)) if len(self) > most else self
 
     def thinned(self, most: int, random: np.random.Generator) -> "PointCloud":
         """At most `most` points, drawn at random, in their order."""
@@ -99,7 +97,8 @@ def accumulated_clouds(
         frames = solved[np.linspace(0, len(solved) - 1, count).round().astype(int)].tolist()
     else:
         frames = [frame]
-    return _thinned(scene, frames, max_points // len(frames), drop_least_sure, dynamic)
+    random, most = np.random.default_rng(0), max_points // len(frames)
+    return (read_cloud(scene, index, drop_least_sure, dynamic=dynamic).thinned(most, random) for index in frames)
 
 
 def solved_numbers(scene: Scene) -> np.ndarray:
@@ -114,12 +113,6 @@ def solved_numbers(scene: Scene) -> np.ndarray:
     return solved
 
 
-def _thinned(scene: Scene, frames: list[int], most: int, drop_least_sure: float, dynamic: bool | None) -> Iterator[PointCloud]:
-    random = np.random.default_rng(0)
-    for index in frames:
-        yield read_cloud(scene, index, drop_least_sure, dynamic=dynamic).thinned(most, random)
-
-
 def accumulated(scene: Scene, max_points: int, *, dynamic: bool | None = None) -> PointCloud:
     """The concatenated `accumulated_clouds` without confidence; may be empty."""
     clouds = list(accumulated_clouds(scene, max_points=max_points, dynamic=dynamic))
@@ -128,18 +121,12 @@ def accumulated(scene: Scene, max_points: int, *, dynamic: bool | None = None) -
 
 @dataclass(frozen=True)
 class AnchorPixels:
-    """Pixels of the anchor frame whose tracks are exported.
+    """Pixels of the anchor frame whose tracks are exported."""
 
-    Attributes:
-        row, column: [points].
-        colours: [points, 3] uint8, from the anchor frame.
-        spacing_px: distance between neighbours in network pixels.
-    """
-
-    row: np.ndarray
+    row: np.ndarray  # row, column: [points]
     column: np.ndarray
-    colours: np.ndarray
-    spacing_px: float
+    colours: np.ndarray  # [points, 3] uint8, from the anchor frame
+    spacing_px: float  # distance between neighbours in network pixels
 
     def __len__(self) -> int:
         return len(self.row)

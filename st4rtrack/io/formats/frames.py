@@ -1,11 +1,12 @@
 """Frame subsets of a scene; the arrays stay in place and frames are read on access."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
 
-from st4rtrack.io.formats.cameras import time_codes
+from st4rtrack.io.formats.common import time_codes
 from st4rtrack.io.video import frame_position
 from st4rtrack.scene import Scene
 from st4rtrack.types import Array, Cameras, Pointmap, TrackingOverTime, UserError
@@ -18,10 +19,10 @@ _MAX_OUTPUT_FRAMES = 2
 
 
 class ChosenFrames:
-    """Lazy view of the frames `index` [chosen] of an array [time, ...] in memory or on disk."""
+    """Lazy view of the frames `index` [chosen] of an array [time, ...] in memory or on disk; `change` maps each frame."""
 
-    def __init__(self, array: Array, index: np.ndarray) -> None:
-        self._array, self._index = array, index
+    def __init__(self, array: Array, index: np.ndarray, change: Callable[[np.ndarray], np.ndarray] | None = None) -> None:
+        self._array, self._index, self._change = array, index, change
         self.source = getattr(array, "source", None)
         self.shape, self.dtype = (len(index), *array.shape[1:]), array.dtype
         self.ndim = len(self.shape)
@@ -33,11 +34,15 @@ class ChosenFrames:
         frames, *rest = key if isinstance(key, tuple) else (key,)
         chosen = self._index[frames]
         if isinstance(chosen, np.integer):
-            return np.asarray(self._array[int(chosen)])[tuple(rest)]
-        return np.stack([np.asarray(self._array[int(frame)]) for frame in chosen])[(slice(None), *rest)]
+            return self._frame(int(chosen))[tuple(rest)]
+        return np.stack([self._frame(int(frame)) for frame in chosen])[(slice(None), *rest)]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self[:].astype(dtype or self.dtype, copy=False)
+
+    def _frame(self, index: int) -> np.ndarray:
+        frame = np.asarray(self._array[index])
+        return frame if self._change is None else self._change(frame).astype(self.dtype)
 
 
 def every_nth(scene: Scene, stride: int) -> Scene:
@@ -136,7 +141,10 @@ def at_constant_rate(scene: Scene) -> tuple[Scene, np.ndarray, float]:
     codes, rate = time_codes(scene)
     time_s = np.asarray(scene.time_s, np.float64) - float(scene.time_s[0])
     if codes == list(range(len(scene))):
-        return scene, np.arange(len(scene)), _standard_rate(rate, float(time_s[-1]))
+        # The nearest standard rate, if the timestamps, which may be rounded to milliseconds, agree with it.
+        nearest = min(_STANDARD_RATES, key=lambda standard: abs(standard - rate))
+        agrees = float(time_s[-1]) * abs(rate / nearest - 1) <= _ROUNDED_S
+        return scene, np.arange(len(scene)), nearest if agrees else rate
     intervals_s = np.diff(time_s)
     median_rate = 1 / float(np.median(intervals_s[intervals_s > 0]))
     if time_s[-1] * median_rate < _MAX_OUTPUT_FRAMES * len(scene):
@@ -145,9 +153,3 @@ def at_constant_rate(scene: Scene) -> tuple[Scene, np.ndarray, float]:
     shown = np.searchsorted((time_s[1:] + time_s[:-1]) / 2, output_s)
     shown[np.abs(shown - scene.anchor_index).argmin()] = scene.anchor_index
     return chosen_frames(scene, shown), shown, rate
-
-
-def _standard_rate(rate: float, span_s: float) -> float:
-    """The nearest standard frame rate if the timestamps, which may be rounded to milliseconds, agree with it; else `rate`."""
-    nearest = min(_STANDARD_RATES, key=lambda standard: abs(standard - rate))
-    return nearest if span_s * abs(rate / nearest - 1) <= _ROUNDED_S else rate

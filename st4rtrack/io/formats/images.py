@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from st4rtrack.geometry.lens import Lens
 from st4rtrack.geometry.sampling import inside_image, nearest_pixel
 from st4rtrack.io.files import matches_of
 from st4rtrack.io.frames import FrameReader, frames_of
+from st4rtrack.io.images import encode_jpeg
 from st4rtrack.io.scene.description import source_paths
 from st4rtrack.io.video import open_video
 from st4rtrack.preprocess import undistort_image
@@ -28,24 +30,15 @@ _MAX_DIFFERENCE = 16.0
 
 @dataclass(frozen=True)
 class SceneImages:
-    """Images of all frames of a scene.
+    """Images of all frames of a scene."""
 
-    Attributes:
-        height, width: image size in pixels.
-        image_map: map from image pixels to network pixels.
-        scene: the scene.
-        source: the video that the images are read from; None if `scene.rgb` is used.
-        position: [time] position of each frame in that video.
-        lens: lens whose distortion is removed from these images; `None`: they are left as they are.
-    """
-
-    height: int
+    height: int  # height, width: image size in pixels
     width: int
-    image_map: PixelMap
-    scene: Scene
-    source: Video | None = None
-    position: np.ndarray | None = None
-    lens: Lens | None = None
+    image_map: PixelMap  # map from image pixels to network pixels
+    scene: Scene  # the scene
+    source: Video | None = None  # the video that the images are read from; None if `scene.rgb` is used
+    position: np.ndarray | None = None  # [time] position of each frame in that video
+    lens: Lens | None = None  # lens whose distortion is removed from these images; `None`: they are left as they are
 
     def frames(self, index: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
         """Images [height, width, 3] uint8 of the frames `index` (increasing or repeated), decoded one at a time."""
@@ -63,6 +56,17 @@ class SceneImages:
         """Resize a map [height, width] of network pixels to image size (nearest neighbour); `outside` beyond the network's crop."""
         inside = inside_image(self._network_px, *values.shape)
         return np.where(inside, values[nearest_pixel(self._network_px, *values.shape)], np.asarray(outside, values.dtype))
+
+    def write_jpegs(self, folder: Path, frames: np.ndarray) -> None:
+        """Write the images of frames as `frame_000000.jpg` and so on to a new folder."""
+        folder.mkdir(parents=True)
+        for frame, rgb in zip(frames, self.frames(frames)):
+            (folder / f"frame_{frame:06d}.jpg").write_bytes(encode_jpeg(rgb))
+
+    def write_png(self, path: Path, values: np.ndarray, outside: float = 0) -> None:
+        """Write a map [height, width] of network pixels, uint8 or uint16, as an image; creates the folder."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(cv2.imencode(".png", self.from_network(values, outside))[1].tobytes())
 
     @cached_property
     def _network_px(self) -> np.ndarray:
@@ -85,9 +89,7 @@ def scene_images(scene: Scene, *, distorted: bool = False) -> SceneImages:
         return SceneImages(video.height, video.width, scene.pixel_map.ideal, scene, video, position, scene.pixel_map.lens)
     except UserError as reason:
         height, width = scene.rgb.shape[1:3]
-        logger.warning(
-            "images and intrinsics are written at the network's size, %d x %d pixels, because %s", width, height, reason
-        )
+        logger.warning("images and intrinsics are written at network size, %d x %d pixels, because %s", width, height, reason)
         return SceneImages(height, width, PixelMap(), scene)
 
 
@@ -106,23 +108,16 @@ def _open_source(scene: Scene) -> Video:
 
 def _positions(scene: Scene, video: Video) -> np.ndarray:
     """Positions [time] of the scene's frames in the video: by timestamps or, if these do not match, evenly spaced."""
-    for position in (_by_time(scene, video), _evenly(scene, video)):
-        if position is not None and _same_picture(scene, video, position):
+    time_s, steps = np.asarray(scene.time_s, np.float64), max(len(scene) - 1, 1)
+    position = np.searchsorted(video.time_s, time_s - _SAME_TIME_S).clip(0, len(video) - 1)
+    if (np.abs(video.time_s[position] - time_s) <= _SAME_TIME_S).all() and _same_picture(scene, video, position):
+        return position
+    first, last = (scene.info["source"].get(key) for key in ("first_frame", "last_frame"))
+    if first is not None and last is not None and last < len(video) and (last - first) % steps == 0:
+        position = np.linspace(first, last, len(scene)).round().astype(int)
+        if _same_picture(scene, video, position):
             return position
     raise UserError(f"{video.source} is not the video that the scene was made from")
-
-
-def _by_time(scene: Scene, video: Video) -> np.ndarray | None:
-    time_s = np.asarray(scene.time_s, np.float64)
-    right = np.searchsorted(video.time_s, time_s - _SAME_TIME_S).clip(0, len(video) - 1)
-    return right if (np.abs(video.time_s[right] - time_s) <= _SAME_TIME_S).all() else None
-
-
-def _evenly(scene: Scene, video: Video) -> np.ndarray | None:
-    first, last = (scene.info["source"].get(key) for key in ("first_frame", "last_frame"))
-    if first is None or last is None or last >= len(video) or (last - first) % max(len(scene) - 1, 1):
-        return None
-    return np.linspace(first, last, len(scene)).round().astype(int)
 
 
 def _same_picture(scene: Scene, video: Video, position: np.ndarray) -> bool:

@@ -1,4 +1,4 @@
-"""PLY export: point clouds as binary PLY, written with NumPy only.
+"""PLY export: point clouds, and the static part as 3D Gaussians; written with NumPy only.
 
 Points are in the world frame and units of the scene: x right, y down, z forward, the camera frame of the anchor.
 """
@@ -6,7 +6,11 @@ Points are in the world frame and units of the scene: x right, y down, z forward
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.recfunctions import unstructured_to_structured
 
+from st4rtrack.geometry.transforms import quaternion_from_rotation
+from st4rtrack.geometry.vectors import all_finite, dot, length
+from st4rtrack.io.formats.common import lengths
 from st4rtrack.io.formats.content import (
     DROP_LEAST_SURE,
     Branch,
@@ -17,7 +21,7 @@ from st4rtrack.io.formats.content import (
     read_cloud,
     solved_numbers,
 )
-from st4rtrack.io.formats.units import lengths
+from st4rtrack.io.formats.static import StaticPoints, static_points
 from st4rtrack.scene import Scene
 from st4rtrack.types import UserError
 
@@ -37,8 +41,6 @@ def write_ply(
     Every frame contributes at most the same number of points, drawn at random with a fixed seed.
 
     Args:
-        scene: in memory or on disk.
-        path: path of the file; replaced if it exists.
         frame: Single frame to write. Default: frames spread over the video.
         max_points: Maximum number of points in the file.
         max_frames: Maximum number of frames that are overlaid.
@@ -47,15 +49,15 @@ def write_ply(
         UserError: the frame does not exist or is unsolved, a number is out of range, or no point is left.
     """
     clouds = accumulated_clouds(scene, max_points=max_points, max_frames=max_frames, drop_least_sure=drop_least_sure, frame=frame)
-    with_confidence, unit = scene.reconstruction.confidence is not None, lengths(scene.info)
+    vertex, unit = _vertex_type(with_confidence=scene.reconstruction.confidence is not None), lengths(scene.info)
     total = 0
     with Path(path).open("wb") as file:
-        file.write(_header(0, unit, with_confidence=with_confidence))
+        file.write(_header(vertex, 0, unit))
         for cloud in clouds:
             file.write(_vertices(cloud).tobytes())
             total += len(cloud)
         file.seek(0)
-        file.write(_header(total, unit, with_confidence=with_confidence))  # same length, now with the final count
+        file.write(_header(vertex, total, unit))  # same length, now with the final count
     if not total:
         Path(path).unlink()
         raise UserError("no point is left to write: the scene has no finite points in these frames")
@@ -72,8 +74,6 @@ def write_ply_sequence(
     """Write one point cloud per frame, `frame_000000.ply` and so on; unsolved frames are left out.
 
     Args:
-        scene: in memory or on disk.
-        folder: existing folder; files of these names are replaced.
         branch: What each frame shows, or the anchor's points over time (vertex k is the same point in every file).
         max_points: Maximum number of points in each file.
         drop_least_sure: Share of a frame (tracking: of the anchor) with the lowest confidence that is left out, 0 to 1.
@@ -88,7 +88,7 @@ def write_ply_sequence(
         pixels = choose_pixels(scene, max_points, drop_least_sure=drop_least_sure)
         clouds = (PointCloud(points, pixels.colours, None) for points, _ in follow(scene, pixels))
     else:
-        clouds = (_evenly(read_cloud(scene, frame, drop_least_sure), max_points) for frame in range(len(scene)))
+        clouds = (read_cloud(scene, frame, drop_least_sure).evenly(max_points) for frame in range(len(scene)))
     solved = set(solved_numbers(scene).tolist())
     for frame, cloud in enumerate(clouds):
         if frame in solved:
@@ -97,13 +97,8 @@ def write_ply_sequence(
 
 def write_cloud(cloud: PointCloud, path: Path, unit: str) -> None:
     """Write a cloud as a PLY file; `unit` is the comment with the unit of lengths (see `lengths`)."""
-    path.write_bytes(_header(len(cloud), unit, with_confidence=cloud.confidence is not None) + _vertices(cloud).tobytes())
-
-
-def _evenly(cloud: PointCloud, max_points: int) -> PointCloud:
-    if len(cloud) <= max_points:
-        return cloud
-    return cloud.select(np.linspace(0, len(cloud) - 1, max_points).round().astype(int))
+    vertices = _vertices(cloud)
+    path.write_bytes(_header(vertices.dtype, len(cloud), unit) + vertices.tobytes())
 
 
 def _vertex_type(*, with_confidence: bool) -> np.dtype:
@@ -111,10 +106,13 @@ def _vertex_type(*, with_confidence: bool) -> np.dtype:
     return np.dtype(fields + ([("confidence", "<f4")] if with_confidence else []))
 
 
-def _header(count: int, unit: str, *, with_confidence: bool) -> bytes:
+def _vertices(cloud: PointCloud) -> np.ndarray:
+    columns = [*cloud.points_world.T, *cloud.colours.T, *([] if cloud.confidence is None else [cloud.confidence])]
+    return np.rec.fromarrays(columns, dtype=_vertex_type(with_confidence=cloud.confidence is not None))
+
+
+def _header(vertex: np.dtype, count: int, unit: str) -> bytes:
     number = f"element vertex {count}"
-    vertex = _vertex_type(with_confidence=with_confidence)
-    properties = [f"property {'uchar' if vertex[name] == np.uint8 else 'float'} {name}" for name in vertex.names or ()]
     lines = [
         "ply",
         "format binary_little_endian 1.0",
@@ -122,16 +120,80 @@ def _header(count: int, unit: str, *, with_confidence: bool) -> bytes:
         f"comment {unit}",
         "comment " + "-" * (40 - len(number)),  # pads the header to constant length for any number of digits
         number,
-        *properties,
+        *(f"property {'uchar' if vertex[name] == np.uint8 else 'float'} {name}" for name in vertex.names or ()),
         "end_header",
     ]
     return ("\n".join(lines) + "\n").encode("ascii")
 
 
-def _vertices(cloud: PointCloud) -> np.ndarray:
-    vertices = np.empty(len(cloud), _vertex_type(with_confidence=cloud.confidence is not None))
-    for axis, (position, colour) in enumerate((("x", "red"), ("y", "green"), ("z", "blue"))):
-        vertices[position], vertices[colour] = cloud.points_world[:, axis], cloud.colours[:, axis]
-    if cloud.confidence is not None:
-        vertices["confidence"] = cloud.confidence
-    return vertices
+_SH_DEGREE_0 = 0.28209479177387814
+_OPACITY = 0.95
+_WIDTH = 0.75
+"""Standard deviation of a Gaussian relative to the distance of its neighbours: neighbours overlap without gaps."""
+_THICKNESS = 0.1
+_MAX_SLANT = 4.0
+"""Maximum length of a Gaussian relative to its width: beyond, the surface is seen too obliquely to be measured."""
+_FIELDS = ("x", "y", "z", "nx", "ny", "nz", "f_dc_0", "f_dc_1", "f_dc_2", "opacity")
+_SHAPE = ("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3")
+
+
+def write_splat(scene: Scene, path: str | Path, *, max_points: int = 500_000) -> None:
+    """Write the static part as 3D Gaussians, for splat viewers and as a start for training; dynamic objects are left out.
+
+    One Gaussian per static point (see `static`), flat on its surface and as wide as the distance to its neighbours there. Colours
+    are spherical harmonics of degree 0.
+
+    Args:
+        max_points: Maximum number of Gaussians; fewer are wider.
+    Raises:
+        UserError: the scene has no cameras, or no static points.
+    """
+    if max_points < 1:
+        raise UserError(f"max_points must be at least 1, not {max_points}")
+    points = static_points(scene).thinned(max_points)
+    if not len(points):
+        raise UserError("this scene has no static points that several frames agree on; export ply or ply-sequence instead")
+    vertices = _gaussians(points, *_surface(scene, points))
+    Path(path).write_bytes(_header(vertices.dtype, len(vertices), lengths(scene.info)) + vertices.tobytes())
+
+
+def _gaussians(points: StaticPoints, axes: np.ndarray, slant: np.ndarray) -> np.ndarray:
+    """Structured array of the Gaussians of points with surface axes and slant, in the layout of 3D Gaussian splatting."""
+    width = _WIDTH * points.spacing
+    deviation = np.stack([width * slant, width, width * _THICKNESS], axis=1)
+    columns = [
+        points.points_world,
+        axes[:, :, 2],
+        (points.colours / 255 - 0.5) / _SH_DEGREE_0,
+        np.full((len(points), 1), np.log(_OPACITY / (1 - _OPACITY))),
+        np.log(deviation),
+        quaternion_from_rotation(axes),
+    ]
+    return unstructured_to_structured(
+        np.concatenate(columns, axis=1).astype("<f4"), np.dtype([(name, "<f4") for name in (*_FIELDS, *_SHAPE)])
+    )
+
+
+def _surface(scene: Scene, points: StaticPoints) -> tuple[np.ndarray, np.ndarray]:
+    """Axes [points, 3, 3] of the surface at each point, and the slant [points] by which a pixel is longer along the first."""
+    normals = np.empty_like(points.points_world)
+    for frame in np.unique(points.origin[:, 0]):
+        own = points.origin[:, 0] == frame
+        surface = np.asarray(scene.reconstruction.points_world[int(frame)], np.float64)
+        vertical, horizontal = np.gradient(surface, axis=(0, 1))
+        normals[own] = np.cross(vertical, horizontal)[points.origin[own, 1], points.origin[own, 2]]
+    centres = np.asarray(scene.cameras.world_from_camera, np.float64)[points.origin[:, 0], :3, 3]
+    rays = _unit(points.points_world - centres)
+    known = all_finite(normals) & (length(normals) > 0)
+    normals = _unit(np.where(known[:, None], normals, -rays))
+    normals *= np.where(dot(normals, rays) > 0, -1, 1)[:, None]
+    across = np.cross(normals, rays)
+    facing = length(across) < 1e-6
+    across[facing] = np.cross(normals[facing], np.where(np.abs(normals[facing, :1]) < 0.9, [1.0, 0, 0], [0, 1.0, 0]))
+    across = _unit(across)
+    slant = 1 / np.maximum(np.abs(dot(normals, rays)), 1 / _MAX_SLANT)
+    return np.stack([np.cross(across, normals), across, normals], axis=2), slant
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / length(vectors)[:, None]

@@ -10,11 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from st4rtrack.io.formats.cameras import image_intrinsics, world_from_cameras
+from st4rtrack.io.formats.common import image_intrinsics, lengths, need, utf8_path, world_from_cameras
 from st4rtrack.io.formats.content import DROP_LEAST_SURE, choose_pixels, follow, read_cloud, track_colours
-from st4rtrack.io.formats.extras import need, utf8_path
 from st4rtrack.io.formats.images import scene_images
-from st4rtrack.io.formats.units import lengths
 from st4rtrack.io.images import encode_jpeg
 from st4rtrack.scene import Scene
 
@@ -26,14 +24,12 @@ def write_rerun(scene: Scene, path: str | Path, *, max_points: int | None = None
     """Write an `.rrd` with `camera`, `camera/image`, `tracking`, `reconstruction` and `tracks` below `world/`.
 
     Args:
-        scene: in memory or on disk.
-        path: path of the `.rrd`; replaced if it exists.
         max_points: Maximum number of points of each branch in a frame. Default: 30,000, fewer in long videos.
         max_tracks: Maximum number of tracks, with tails over the last 16 frames; 0: none.
     Raises:
         UserError: the scene has no cameras or no tracks, or rerun-sdk is not installed.
     """
-    rr = need("rerun", "rerun", "rerun-sdk")
+    rr = need("rerun", "rerun")
     if max_points is None:
         max_points = min(30_000, max(100, _MAX_POSITIONS // len(scene)))
     recording = rr.RecordingStream("st4rtrack", send_properties=False)
@@ -65,9 +61,7 @@ def _log_frames(rr: Any, recording: Any, scene: Scene, max_points: int, max_trac
         recording.log("world/camera/image", pinhole)
         recording.log("world/camera/image", rr.EncodedImage(contents=encode_jpeg(rgb, 85), media_type="image/jpeg"))
         recording.log("world/tracking", rr.Points3D(points, colors=pixels.colours))
-        cloud = read_cloud(scene, frame, DROP_LEAST_SURE)
-        if len(cloud) > max_points:
-            cloud = cloud.select(np.linspace(0, len(cloud) - 1, max_points).round().astype(int))
+        cloud = read_cloud(scene, frame, DROP_LEAST_SURE).evenly(max_points)
         recording.log("world/reconstruction", rr.Points3D(cloud.points_world, colors=cloud.colours))
         if strips is not None:
             recording.log("world/tracks", strips)

@@ -17,7 +17,7 @@ from st4rtrack.geometry.camera import project_world, unproject
 from st4rtrack.geometry.sampling import covered_pixels, inside_image, nearest_pixel, sample_map
 from st4rtrack.geometry.transforms import transform_points
 from st4rtrack.geometry.vectors import length
-from st4rtrack.io.formats.cameras import camera_frames, world_from_cameras
+from st4rtrack.io.formats.common import camera_frames, world_from_cameras
 from st4rtrack.io.formats.content import depth_map, dynamic_masks, has_dynamic_masks
 from st4rtrack.scene import Scene
 
@@ -42,24 +42,15 @@ _MASK_MARGIN = 0.01
 
 @dataclass(frozen=True)
 class StaticPoints:
-    """Static points and their observations.
+    """Static points and their observations."""
 
-    Attributes:
-        points_world: [points, 3] float64.
-        colours: [points, 3] uint8.
-        spacing: [points] distance between neighbours, in world units, perpendicular to the ray.
-        origin: [points, 3] int, frame, row and column of the pixel where each point starts.
-        frame, point: [observations] frame index and point index.
-        pixels_px: [observations, 2] image positions in network pixels.
-    """
-
-    points_world: np.ndarray
-    colours: np.ndarray
-    spacing: np.ndarray
-    origin: np.ndarray
-    frame: np.ndarray
+    points_world: np.ndarray  # [points, 3] float64
+    colours: np.ndarray  # [points, 3] uint8
+    spacing: np.ndarray  # [points] distance between neighbours, in world units, perpendicular to the ray
+    origin: np.ndarray  # [points, 3] int, frame, row and column of the pixel where each point starts
+    frame: np.ndarray  # frame, point: [observations] frame index and point index
     point: np.ndarray
-    pixels_px: np.ndarray
+    pixels_px: np.ndarray  # [observations, 2] image positions in network pixels
 
     def __len__(self) -> int:
         return len(self.points_world)
@@ -106,20 +97,14 @@ def static_points(scene: Scene) -> StaticPoints:
 
 @dataclass
 class _View:
-    """A frame with its camera.
-
-    Attributes:
-        inverse_depth: [height, width] float32, NaN where unknown and at depth discontinuities; linear on planes.
-        dynamic: [height, width] bool, dynamic pixels with a margin.
-        free: [height, width] bool, pixels that may start a static point.
-    """
+    """A frame with its camera."""
 
     frame: int
     world_from_camera: np.ndarray
     intrinsics: np.ndarray
-    inverse_depth: np.ndarray
-    dynamic: np.ndarray
-    free: np.ndarray
+    inverse_depth: np.ndarray  # [height, width] float32, NaN where unknown and at depth discontinuities; linear on planes
+    dynamic: np.ndarray  # [height, width] bool, dynamic pixels with a margin
+    free: np.ndarray  # [height, width] bool, pixels that may start a static point
 
     @classmethod
     def of(cls, scene: Scene, frame: int, dynamic: np.ndarray) -> "_View":

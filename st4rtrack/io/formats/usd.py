@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from st4rtrack.io.formats.cameras import (
+from st4rtrack.io.formats.common import (
     image_intrinsics,
+    lengths,
+    need,
     opengl_from_opencv_points,
     opengl_poses,
     time_codes,
+    utf8_path,
     world_from_cameras,
 )
 from st4rtrack.io.formats.content import (
@@ -27,8 +30,6 @@ from st4rtrack.io.formats.content import (
     track_colours,
     track_curves,
 )
-from st4rtrack.io.formats.extras import need, utf8_path
-from st4rtrack.io.formats.units import lengths
 from st4rtrack.scene import Scene
 
 _MAX_POSITIONS = 6_000_000
@@ -43,8 +44,6 @@ def write_usd(
     """Write `/World` with `tracking` (Points), `tracks` (BasisCurves), `reconstruction` (Points) and `camera`.
 
     Args:
-        scene: in memory or on disk.
-        path: path of a new `.usdc` (binary) or `.usda` (text) file.
         max_points: Maximum number of the anchor's dynamic points. Default: 50,000, fewer in long videos.
         max_tracks: Maximum number of tracks over the whole video, as curves of up to 64 corners; 0: none.
         max_still_points: Maximum number of points of the reconstruction of all frames; 0: none.
@@ -75,12 +74,14 @@ def _write(stage: Any, scene: Scene, poses: np.ndarray, max_points: int, max_tra
     if max_tracks:
         _curves(stage, scene, choose_pixels(scene, max_tracks))
     if max_still_points:
-        _still_points(stage, scene, max_still_points)
+        cloud = accumulated(scene, max_still_points)
+        prim = _points(stage, "/World/reconstruction", cloud.colours, point_width(scene, 1.0))
+        prim.CreatePointsAttr(_pxr("Vt").Vec3fArray.FromNumpy(opengl_from_opencv_points(cloud.points_world)))
     stage.GetRootLayer().Save()
 
 
 def _pxr(module: str) -> ModuleType:
-    return need(f"pxr.{module}", "usd", "usd-core")
+    return need(f"pxr.{module}", "usd")
 
 
 def _camera(stage: Any, scene: Scene, poses: np.ndarray, codes: list[float]) -> None:
@@ -118,13 +119,6 @@ def _moving_points(stage: Any, scene: Scene, pixels: AnchorPixels, codes: list[f
     for code, solved, (points, _) in zip(codes, scene.solved_frames, follow(scene, pixels), strict=True):
         if solved:
             attribute.Set(Vt.Vec3fArray.FromNumpy(opengl_from_opencv_points(points)), code)
-
-
-def _still_points(stage: Any, scene: Scene, max_points: int) -> None:
-    Vt = _pxr("Vt")
-    cloud = accumulated(scene, max_points)
-    prim = _points(stage, "/World/reconstruction", cloud.colours, point_width(scene, 1.0))
-    prim.CreatePointsAttr(Vt.Vec3fArray.FromNumpy(opengl_from_opencv_points(cloud.points_world)))
 
 
 def _points(stage: Any, path: str, colours: np.ndarray, width: float) -> Any:

@@ -7,25 +7,61 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from st4rtrack.geometry.lens import LensModel
 from st4rtrack.geometry.transforms import invert_rigid, rigid
-from st4rtrack.io.formats.cameras import OPENCV_FROM_OPENGL
-from st4rtrack.io.formats.extras import need
-from st4rtrack.io.json_text import parse_json
-from st4rtrack.io.known.frames import rows_by_count, rows_by_name, rows_by_number, rows_by_time
-from st4rtrack.io.known.layouts import MAPANYTHING_SIDE, MONST3R_DEPTH, MONST3R_INTRINSICS, MONST3R_POSES, layout_of
+from st4rtrack.io.formats.common import OPENCV_FROM_OPENGL
+from st4rtrack.io.known.matching import PATCH_PX, rows_by_count, rows_by_name, rows_by_number, rows_by_time
 from st4rtrack.io.known.matrices import require_cameras, require_intrinsics, rotation_from_file
-from st4rtrack.io.known.pixels import PATCH_PX
-from st4rtrack.io.npy import read_npy
-from st4rtrack.io.npz import npz_keys, read_npz
-from st4rtrack.io.npz_rows import npz_shape
+from st4rtrack.io.npz import npz_keys, npz_shape, read_npy, read_npz
+from st4rtrack.io.text import parse_json
 from st4rtrack.types import UserError, Video
 
 logger = logging.getLogger(__name__)
+
+MAPANYTHING_SIDE = 518
+"""Long side in pixels of the images in MapAnything's COLMAP export, which are centre crops of the source images."""
+MONST3R_POSES, MONST3R_INTRINSICS, MONST3R_DEPTH = "pred_traj.txt", "pred_intrinsics.txt", "frame_*.npy"
+"""Files in the output folder of MonST3R; the images are centre crops of the source images."""
+
+
+@dataclass(frozen=True)
+class NpzLayout:
+    """Names of the arrays in an `.npz` with an entry per frame, and what they mean. Poses have OpenCV axes."""
+
+    cameras: str  # [n, 3 or 4, 4] poses
+    intrinsics: str  # [n, 3, 3], [3, 3], or fx, fy, cx, cy
+    depth: str  # [n, height, width] or [n, height, width, 1] z-depth in the unit of the poses
+    camera_from_world: bool = False  # whether the poses map from world to camera; otherwise from camera to world
+    image: str | None = None  # array [n, height, width, ...] with the image size of the intrinsics; `None`: the source size
+    crop: Literal["never", "if square", "always"] = "never"  # whether the image is a centre crop of the source image
+    marker: str | None = None  # an array that only this layout has
+
+    def cropped(self, height: int, width: int) -> bool:
+        """Whether images of this size are centre crops of the source images."""
+        return self.crop == "always" or (self.crop == "if square" and height == width)
+
+
+LAYOUTS = (
+    NpzLayout("world_from_camera", "intrinsics", "depth"),
+    NpzLayout("cam_c2w", "intrinsic", "depths", image="images"),  # MegaSaM
+    NpzLayout("extrinsics_w2c", "fx_fy_cx_cy", "depth_map", camera_from_world=True),  # WorldTrack
+    NpzLayout("extrinsics", "intrinsics", "depth", camera_from_world=True, image="depth"),  # Depth-Anything-3
+    NpzLayout("camera_poses", "intrinsics", "depth_z", image="depth_z", crop="always"),  # MapAnything: outputs of `infer`
+    # MapAnything's app uses the names of VGGT's, but stores world-from-camera poses.
+    NpzLayout("extrinsic", "intrinsic", "depth", image="depth", crop="always", marker="final_mask"),
+    # VGGT makes images 518 pixels wide, and crops them to a square if they are higher.
+    NpzLayout("extrinsic", "intrinsic", "depth", camera_from_world=True, image="depth", crop="if square"),
+)
+
+
+def layout_of(keys: Sequence[str]) -> NpzLayout | None:
+    """Layout of an `.npz` with cameras, by the names of its arrays."""
+    return next((each for each in LAYOUTS if {each.cameras, each.marker or each.cameras} <= set(keys)), None)
+
 
 KINDS = (
     "a COLMAP model folder, an output folder of MonST3R, a TUM trajectory (.txt), a nerfstudio transforms.json, or an .npz of "
@@ -55,29 +91,19 @@ class Distortion(NamedTuple):
 
 @dataclass(frozen=True)
 class CameraFile:
-    """Cameras in the world frame and frame order of a file.
+    """Cameras in the world frame and frame order of a file."""
 
-    Attributes:
-        label: name of the file, for messages.
-        world_from_camera: [n, 4, 4] float64 in the world frame and unit of the file; NaN for missing cameras.
-        intrinsics: [n, 3, 3] or `None`; a NaN principal point means the image centre.
-        size: (height, width) of the image that the intrinsics refer to; `None`: the source size.
-        cropped: that image is a centre crop of the source image.
-        distortion: lens distortion of the images; `None`: none, or of a model that is not supported.
-        field_x: [n] horizontal field of view in radians, if the file has no other intrinsics.
-        numbers, time_s, names: [n] frame number, timestamp or image name of each row; at most one of them, if none the row index.
-    """
-
-    label: str
-    world_from_camera: np.ndarray
-    intrinsics: np.ndarray | None = None
-    size: tuple[int, int] | None = None
+    label: str  # name of the file, for messages
+    world_from_camera: np.ndarray  # [n, 4, 4] float64 in the world frame and unit of the file; NaN for missing cameras
+    intrinsics: np.ndarray | None = None  # [n, 3, 3] or `None`; a NaN principal point means the image centre
+    size: tuple[int, int] | None = None  # (height, width) of the image that the intrinsics refer to; `None`: the source size
+    # numbers, time_s, names: [n] frame number, timestamp or image name of each row; at most one of them, if none the row index
     numbers: np.ndarray | None = None
     time_s: np.ndarray | None = None
     names: Sequence[str] | None = None
-    field_x: np.ndarray | None = None
-    cropped: bool = False
-    distortion: Distortion | None = None
+    field_x: np.ndarray | None = None  # [n] horizontal field of view in radians, if the file has no other intrinsics
+    cropped: bool = False  # that image is a centre crop of the source image
+    distortion: Distortion | None = None  # lens distortion of the images; `None`: none, or of a model that is not supported
 
     def intrinsics_of_image(self, height: int, width: int) -> tuple[np.ndarray, tuple[int, int]] | None:
         """Intrinsics [n, 3, 3] and the image size (height, width) that they refer to; the arguments are the source size."""
@@ -123,16 +149,10 @@ def read_cameras(path: Path) -> CameraFile:
     """
     if not path.exists():
         raise UserError(f"there are no cameras at {path}; give {KINDS}")
-    folder = path if path.is_dir() else path.parent
-    if (
-        path in (folder, folder / MONST3R_POSES)
-        and (folder / MONST3R_POSES).is_file()
-        and (folder / MONST3R_INTRINSICS).is_file()
-    ):
+    folder = path.parent if path.name == MONST3R_POSES else path
+    if (folder / MONST3R_POSES).is_file() and (folder / MONST3R_INTRINSICS).is_file():
         path, reader = folder, _monst3r
-    else:
-        reader = _colmap if path.is_dir() else READERS.get(path.suffix.lower())
-    if reader is None:
+    elif (reader := _colmap if path.is_dir() else READERS.get(path.suffix.lower())) is None:
         raise UserError(f"{path} is not a file of cameras in a supported format; give {KINDS}")
     try:
         return reader(path)
@@ -159,9 +179,7 @@ def _npz(path: Path) -> CameraFile:
             raise UserError(f"{layout.image} of {path} must be [frames, height, width]; write the file again")
     cameras = require_cameras(said[layout.cameras], label)
     intrinsics = _for_each(said.get(layout.intrinsics), len(cameras), label)
-    numbers, time_s = said.get("frame_index"), said.get("time_s")
-    for each in (numbers, time_s):
-        _require_each(each, len(cameras), path)
+    numbers, time_s = (_for_each(said.get(key), len(cameras), label, key) for key in ("frame_index", "time_s"))
     return CameraFile(
         label,
         invert_rigid(cameras) if layout.camera_from_world else cameras,
@@ -173,36 +191,30 @@ def _npz(path: Path) -> CameraFile:
     )
 
 
-def _for_each(intrinsics: np.ndarray | None, count: int, label: str) -> np.ndarray | None:
-    """Intrinsics [n, 3, 3]; a single matrix is repeated for all cameras."""
-    if intrinsics is None:
+def _for_each(values: np.ndarray | None, count: int, label: str, what: str = "intrinsics") -> np.ndarray | None:
+    """Numbers or intrinsics of each camera; a single matrix of intrinsics is repeated for all cameras."""
+    if values is None:
         return None
-    found = require_intrinsics(intrinsics, label)
-    if len(found) not in (1, count):
-        raise UserError(f"{label} has {count} cameras and {len(found)} intrinsics; it must have one for all, or one for each")
-    return np.broadcast_to(found, (count, 3, 3))
-
-
-def _require_each(numbers: np.ndarray | None, count: int, path: Path) -> None:
-    if numbers is not None and (numbers.shape != (count,) or numbers.dtype.kind not in "iuf"):
-        raise UserError(
-            f"{path} must have a frame number or time for each of its {count} cameras, got {list(numbers.shape)} {numbers.dtype}"
-        )
+    if what == "intrinsics":
+        values = require_intrinsics(values, label)
+        values = np.broadcast_to(values, (count, 3, 3)) if len(values) == 1 else values
+    if len(values) != count or (what != "intrinsics" and (values.ndim != 1 or values.dtype.kind not in "iuf")):
+        raise UserError(f"{label} must have {what} for each of its {count} cameras, got {list(values.shape)} {values.dtype}")
+    return values
 
 
 def _vipe(path: Path) -> CameraFile:
     """Read ViPE: `pose/NAME.npz` (`data` [n, 4, 4] world-from-camera, frames `inds`), `intrinsics/NAME.npz` (fx, fy, cx, cy)."""
     said = read_npz(path, "data", "inds")
-    cameras, numbers = require_cameras(said["data"], str(path)), said["inds"]
-    _require_each(numbers, len(cameras), path)
+    cameras = require_cameras(said["data"], str(path))
+    numbers = _for_each(said["inds"], len(cameras), str(path), "frame numbers")
     intrinsics, beside = None, path.parent.parent / "intrinsics" / path.name
     if beside.is_file():
         said = read_npz(beside, "data", "inds")
-        row_of = {int(number): row for row, number in enumerate(said["inds"])}
-        if any(int(number) not in row_of for number in numbers):
+        row_of = dict(zip(said["inds"].tolist(), require_intrinsics(said["data"], str(beside))))
+        if numbers is None or not set(said["inds"].tolist()) >= set(numbers.tolist()):
             raise UserError(f"{beside} lacks frames of {path}; write both again")
-        rows = [row_of[int(number)] for number in numbers]
-        intrinsics = require_intrinsics(said["data"], str(beside))[rows]
+        intrinsics = np.stack([row_of[number] for number in numbers.tolist()])
     return CameraFile(str(path), cameras, intrinsics, numbers=numbers)
 
 
@@ -234,7 +246,7 @@ def _tum(path: Path, wxyz: tuple[int, ...] = (7, 4, 5, 6)) -> CameraFile:
 def _transforms(path: Path) -> CameraFile:
     """Read nerfstudio: world-from-camera with OpenGL axes; frames are matched by `time`, else by image name.
 
-    Image size and intrinsics are global or per frame; intrinsics of other sizes are scaled to the size of the first frame.
+    Values are global or per frame; intrinsics of images of other sizes are scaled to the size of the first one.
     """
     label = str(path)
     try:
@@ -243,42 +255,40 @@ def _transforms(path: Path) -> CameraFile:
         _require_finite(entries, label)
         opengl = np.array([entry["transform_matrix"] for entry in entries], np.float64)
         names = [str(entry["file_path"]) for entry in entries]
-        times = [float(entry["time"]) for entry in entries if "time" in entry]
-        sizes = [(int(entry["h"]), int(entry["w"])) for entry in entries if {"h", "w"} <= entry.keys()]
-        if any(side < 1 for size in sizes for side in size):
-            raise ValueError("w and h must be positive")
-        pinholes = [_pinhole(entry) for entry in entries if {"fl_x", "fl_y"} & entry.keys()]
-        fields = [float(entry["camera_angle_x"]) for entry in entries if "camera_angle_x" in entry]
+        rows = [[float(entry.get(key, np.nan)) for key in _NUMBERS] for entry in entries]
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise UserError(
-            f"{path} is not a transforms.json: it must have frames, each with file_path and transform_matrix ({error})"
+            f"{path} is not a transforms.json: it must have frames with file_path and transform_matrix ({error})"
         ) from None
-    cameras = require_cameras(opengl, label) @ OPENCV_FROM_OPENGL
-    for values, key in ((sizes, "w and h"), (pinholes, "fl_x"), ([] if pinholes else fields, "camera_angle_x")):
-        if len(values) not in (0, len(entries)):
-            raise UserError(f"{len(values)} of {len(entries)} frames of {path} have {key}; give all frames {key}, or none")
-    size = sizes[0] if sizes else None
-    intrinsics = field_x = None
-    if pinholes:
-        fx_fy_cx_cy = np.array(pinholes)
-        intrinsics = require_intrinsics(np.nan_to_num(fx_fy_cx_cy), label)
-        intrinsics[:, :2, 2] = fx_fy_cx_cy[:, 2:]
+    fx, fy, cx, cy, width, height, field_x, time_s = np.array(rows).T
+    fx, fy = np.where(np.isnan(fx), fy, fx), np.where(np.isnan(fy), fx, fy)
+    for values, key in ((width, "w and h"), (fx, "fl_x"), (field_x[np.isnan(fx)], "camera_angle_x")):
+        if 0 < np.isfinite(values).sum() < len(entries):
+            raise UserError(
+                f"{np.isfinite(values).sum()} of {len(entries)} frames of {path} have {key}; give all frames {key}, or none"
+            )
+    if min(width.min(), height.min()) < 1:
+        raise UserError(f"w and h of {path} must be positive; write the file again")
+    size = None if np.isnan(width[0]) else (int(height[0]), int(width[0]))
+    intrinsics, angles = None, None
+    if np.isfinite(fx[0]):
+        intrinsics = require_intrinsics(np.stack([fx, fy, 0 * fx, 0 * fy], axis=1), label)
+        intrinsics[:, :2, 2] = np.stack([np.where(np.isnan(cx), width / 2, cx), np.where(np.isnan(cy), height / 2, cy)], axis=1)
         if size is not None:
-            scale = np.array([(size[1] / width, size[0] / height, 1) for height, width in sizes])
-            intrinsics = intrinsics * scale[:, :, None]
-    elif fields:
-        field_x = np.array(fields)
-        if not ((field_x > 0) & (field_x < np.pi)).all():
-            raise UserError(f"camera_angle_x of {path} must be the horizontal field of view in radians, it is {fields[0]:g}")
-    by_time = len(times) == len(names)
+            intrinsics[:, :2] *= np.stack([size[1] / width, size[0] / height], axis=1)[:, :, None]
+    elif np.isfinite(field_x[0]):
+        angles = field_x
+        if not ((angles > 0) & (angles < np.pi)).all():
+            raise UserError(f"camera_angle_x of {path} must be the horizontal field of view in radians, it is {angles[0]:g}")
+    by_time = bool(np.isfinite(time_s).all())
     return CameraFile(
         label,
-        cameras,
+        require_cameras(opengl, label) @ OPENCV_FROM_OPENGL,
         intrinsics,
         size,
-        time_s=np.array(times) if by_time else None,
+        time_s=time_s if by_time else None,
         names=None if by_time else names,
-        field_x=field_x,
+        field_x=angles,
         distortion=_lens(label, entries),
     )
 
@@ -292,13 +302,6 @@ def _require_finite(entries: Sequence[dict[str, Any]], label: str) -> None:
         for key in ("transform_matrix", *_NUMBERS):
             if key in entry and not np.isfinite(np.array(entry[key], np.float64)).all():
                 raise UserError(f"{key} of frame {index} of {label} is not finite; leave that frame out, or write the file again")
-
-
-def _pinhole(said: dict[str, Any]) -> list[float]:
-    """fx, fy, cx, cy of a frame; a missing principal point is the image centre, or NaN if the image size is missing too."""
-    fx, fy = (said.get(key, said.get(other)) for key, other in (("fl_x", "fl_y"), ("fl_y", "fl_x")))
-    centre = [said.get(key, float(said.get(side, np.nan)) / 2) for key, side in (("cx", "w"), ("cy", "h"))]
-    return [float(value) for value in (fx, fy, *centre)]  # pyright: ignore[reportArgumentType]
 
 
 def _lens(label: str, entries: Sequence[dict[str, Any]]) -> Distortion | None:
@@ -331,7 +334,8 @@ def _colmap(folder: Path) -> CameraFile:
     model = next((each for each in places if any((each / f"images.{ending}").is_file() for ending in ("bin", "txt"))), None)
     if model is None:
         raise UserError(f"{folder} is not a COLMAP model: it has no images.bin or images.txt, nor has sparse/0; give {KINDS}")
-    pycolmap = need("pycolmap", "colmap")
+    import pycolmap
+
     try:
         images = sorted(pycolmap.Reconstruction(str(model)).images.values(), key=lambda image: image.name)
         images = [image for image in images if image.has_pose]
@@ -366,11 +370,7 @@ def _colmap_distortion(camera: Any) -> Distortion | None:
 
 
 def _warn_of_distortion(label: Path | str, distortion: str) -> None:
-    logger.warning(
-        "the cameras of %s have lens distortion of a model that is not supported (%s): it is left out; undistort the images",
-        label,
-        distortion,
-    )
+    logger.warning("the lens distortion of %s is not supported (%s): it is left out; undistort the images", label, distortion)
 
 
 READERS = {".npz": _npz, ".json": _transforms, ".txt": _tum}

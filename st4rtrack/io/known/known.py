@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 
 from st4rtrack.geometry.transforms import invert_rigid
-from st4rtrack.io.known.cameras import CameraFile, read_cameras
-from st4rtrack.io.known.frames import described
-from st4rtrack.io.known.intrinsics import intrinsics_of_cameras, read_intrinsics
+from st4rtrack.io.known.calibration import known_cameras, known_intrinsics
+from st4rtrack.io.known.cameras import CameraFile
 from st4rtrack.io.known.maps import open_depth, open_mask
-from st4rtrack.io.known.matrices import require_cameras
-from st4rtrack.io.known.pixels import SourceSize
+from st4rtrack.io.known.matching import SourceSize, described
 from st4rtrack.options import KnownGeometry
 from st4rtrack.types import KnownVideo, PixelMap, UserError, Video
 
@@ -24,8 +22,6 @@ LARGEST_OFFSET = 0.02
 
 SAME_FOCAL = 0.005
 """Range of the logarithm of the focal lengths of the frames below which they count as equal."""
-
-KnownValue = str | Path | np.ndarray
 
 
 def known_of_video(
@@ -47,12 +43,10 @@ def known_of_video(
         raise UserError("the scale has two values: give --metres-per-unit or --known-distance, not both")
     if known.depth_per_unit is not None and known.depth is None:
         raise UserError("--depth-per-unit needs depth images (--depth)")
-    cameras = None if known.cameras is None else _cameras(known.cameras)
-    intrinsics = None
-    if known.intrinsics is not None:
-        intrinsics = read_intrinsics(known.intrinsics, video, source, network)
-    elif cameras is not None and cameras.intrinsics_of_image(video.height, video.width) is not None:
-        intrinsics = intrinsics_of_cameras(cameras, video, source, network)
+    if known.metres_per_unit is not None and not (np.isfinite(known.metres_per_unit) and known.metres_per_unit > 0):
+        raise UserError(f"metres per unit must be a positive number, got {known.metres_per_unit}")
+    cameras = known_cameras(known)
+    intrinsics = known_intrinsics(known, cameras, video, source, network)
     if intrinsics is not None:
         _warn_if_off_centre(intrinsics[anchor_index], pixel_map, network)
     poses, known_from_anchor = (None, None) if cameras is None else _of_anchor(cameras, video, anchor_index)
@@ -67,7 +61,7 @@ def known_of_video(
         known_from_anchor=known_from_anchor,
         depth=None if depth is None else depth.of_video(video, source, network),
         static=None if mask is None else mask.of_video(video, source, network),
-        metres_per_unit=_positive(known.metres_per_unit),
+        metres_per_unit=known.metres_per_unit,
         distance=None if known.known_distance is None else _distance(known.known_distance, source, network),
         description=_description(known, {"depth": depth and depth.digest, "static_mask": mask and mask.digest}),
     )
@@ -82,12 +76,6 @@ def _warn_if_off_centre(intrinsics: np.ndarray, pixel_map: PixelMap, network: tu
             "the centre: depth and scale are less accurate; crop the video so that the principal point is in the centre",
             np.linalg.norm(offset_px / pixel_map.scale),
         )
-
-
-def _cameras(given: KnownValue) -> CameraFile:
-    if isinstance(given, np.ndarray):
-        return CameraFile("the array of cameras", require_cameras(given, "the array of cameras"))
-    return read_cameras(Path(given))
 
 
 def _of_anchor(cameras: CameraFile, video: Video, anchor_index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -105,12 +93,6 @@ def _of_anchor(cameras: CameraFile, video: Video, anchor_index: int) -> tuple[np
     return found, known_from_anchor
 
 
-def _positive(metres_per_unit: float | None) -> float | None:
-    if metres_per_unit is not None and not (np.isfinite(metres_per_unit) and metres_per_unit > 0):
-        raise UserError(f"metres per unit must be a positive number, got {metres_per_unit}")
-    return metres_per_unit
-
-
 def _distance(text: str, source: SourceSize, network: tuple[int, int]) -> tuple[np.ndarray, float]:
     """Parse "u1,v1,u2,v2=metres" in source pixels to two network pixels [2, 2] and metres."""
     places, _, metres_said = text.partition("=")
@@ -122,9 +104,7 @@ def _distance(text: str, source: SourceSize, network: tuple[int, int]) -> tuple[
         raise UserError(f"a known distance is two pixels of the anchor frame and metres, u1,v1,u2,v2=metres; got {text!r}")
     network_px = source.pixel_map.network_from_source(source_px.reshape(2, 2))
     if not ((network_px >= 0) & (network_px <= (network[1], network[0]))).all():
-        raise UserError(
-            f"a pixel of the known distance {text!r} lies outside the crop that the network processes; choose another"
-        )
+        raise UserError(f"a pixel of the known distance {text!r} lies outside the processed crop; choose another")
     if (network_px[0] == network_px[1]).all():
         raise UserError(f"the two pixels of the known distance {text!r} are the same; give two different pixels")
     return network_px, metres

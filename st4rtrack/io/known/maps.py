@@ -12,12 +12,9 @@ import numpy as np
 
 from st4rtrack.io.images import IMAGE_SUFFIXES, decode_stored
 from st4rtrack.io.installation import install_extra
-from st4rtrack.io.known.frames import described, rows_by_count
-from st4rtrack.io.known.layouts import LAYOUTS, MONST3R_DEPTH, MONST3R_POSES, layout_of
-from st4rtrack.io.known.pixels import SourceSize, at_network_size
-from st4rtrack.io.npy import read_npy
-from st4rtrack.io.npz import npz_keys, read_npz
-from st4rtrack.io.npz_rows import npz_shape, read_npz_rows
+from st4rtrack.io.known.cameras import LAYOUTS, MONST3R_DEPTH, MONST3R_POSES, layout_of
+from st4rtrack.io.known.matching import SourceSize, at_network_size, described, rows_by_count
+from st4rtrack.io.npz import npz_keys, npz_shape, read_npy, read_npz, read_npz_rows
 from st4rtrack.types import UserError, Video
 
 logger = logging.getLogger(__name__)
@@ -36,31 +33,24 @@ DEPTH_SUFFIXES = frozenset({".npy", ".npz", ".png", ".tif", ".tiff", ".exr"})
 
 @dataclass(frozen=True)
 class FrameMaps:
-    """Maps of the frames of a video, read on demand.
+    """Maps of the frames of a video, read on demand."""
 
-    Attributes:
-        count: number of maps.
-        read: reads the map [h, w] of a row.
-        label: name of the file, for messages.
-        digest: name and digest of the content.
-        cropped: the maps are centre crops of the source images.
-    """
-
-    count: int
-    read: Callable[[int], np.ndarray]
-    label: str
-    digest: str
-    cropped: bool = False
+    count: int  # number of maps
+    read: Callable[[int], np.ndarray]  # reads the map [h, w] of a row
+    label: str  # name of the file, for messages
+    digest: str  # name and digest of the content
+    cropped: bool = False  # the maps are centre crops of the source images
 
     def of_video(self, video: Video, source: SourceSize, network: tuple[int, int]) -> Callable[[int], np.ndarray]:
-        """Function that reads the map of a frame at network size (height, width); nearest pixels, 0 outside the map.
-
-        Raises:
-            UserError: the number of maps does not match the video; on reading: a file is damaged or has another aspect ratio.
-        """
+        """Function that reads the map of a frame at network size (height, width); nearest pixels, 0 outside the map."""
         one = self.count == 1 and len(video) > 1  # one map for all frames
         rows = np.zeros(len(video), int) if one else rows_by_count(self.count, video, self.label)
         return lambda index: at_network_size(self.read(int(rows[index])), network, source, self.label, cropped=self.cropped)
+
+
+def frame_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
+    """Files of a folder with one of the suffixes, sorted by name, without hidden files."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith("."))
 
 
 def open_depth(
@@ -87,7 +77,7 @@ def open_depth(
         depth = found.read(row)
         if depth.ndim != 2 or depth.dtype.kind not in "fiu":
             raise UserError(
-                f"depth of frame {row} in {found.label} must be numbers [height, width], it is {depth.dtype} {list(depth.shape)}"
+                f"depth of frame {row} in {found.label} must be numbers [height, width], not {depth.dtype} {list(depth.shape)}"
             )
         saturated = depth == UNKNOWN_DEPTH if depth.dtype == np.uint16 else np.zeros(1, bool)
         if saturated.any():
@@ -95,7 +85,7 @@ def open_depth(
             if not warned:
                 warned.append(row)
                 logger.warning(
-                    "%s has pixels of depth %d, the largest 16-bit value: they are treated as unknown", found.label, UNKNOWN_DEPTH
+                    "%s has pixels of depth %d, the largest value: they are treated as unknown", found.label, UNKNOWN_DEPTH
                 )
         depth = depth.astype(np.float32) * np.float32(scale if depth.dtype.kind in "iu" or per_unit is not None else 1.0)
         return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
@@ -118,24 +108,15 @@ def open_mask(word: str | Path | np.ndarray) -> FrameMaps:
         mask = mask[..., :3].max(axis=-1) if mask.ndim == 3 else mask
         if mask.ndim != 2 or mask.dtype.kind not in "buif":
             raise UserError(
-                f"the mask of frame {row} in {found.label} must be [height, width], it is {mask.dtype} {list(mask.shape)}"
+                f"the mask of frame {row} in {found.label} must be [height, width], not {mask.dtype} {list(mask.shape)}"
             )
         return mask > (127 if mask.dtype == np.uint8 and mask.max() > 1 else 0)
 
     return FrameMaps(found.count, read, found.label, found.digest)
 
 
-def frame_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
-    """Files of a folder with one of the suffixes, sorted by name, without hidden files."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes and not path.name.startswith("."))
-
-
-def read_map(path: Path, arrays: tuple[str, ...], what: str) -> np.ndarray:
-    """Read a map: an `.npy`, an `.npz` (first of `arrays` in it), an OpenEXR depth channel, or an image as stored.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
+def read_map(path: Path, arrays: tuple[str, ...]) -> np.ndarray:
+    """Read a map: an `.npy`, an `.npz` (first of `arrays` in it), an OpenEXR depth channel, or an image as stored."""
     if path.suffix.lower() == ".npz":
         return read_npz(path, key := _array_among(path, arrays))[key]
     if path.suffix.lower() == ".npy":
@@ -159,11 +140,11 @@ def _open(word: str | Path | np.ndarray, arrays: tuple[str, ...], what: str, kin
         files = [each for each in frame_files(path, suffixes) if not monst3r or each.match(MONST3R_DEPTH)]
         if not files:
             raise UserError(f"{path} holds no file of {what}; give {kinds}")
-        return FrameMaps(len(files), lambda row: read_map(files[row], arrays, what), str(path), described(path), monst3r)
+        return FrameMaps(len(files), lambda row: read_map(files[row], arrays), str(path), described(path), monst3r)
     if path.suffix.lower() not in suffixes:
         raise UserError(f"{path} is not a file of {what} in a supported format; give {kinds}")
     if path.suffix.lower() != ".npz":
-        maps = read_map(path, arrays, what)
+        maps = read_map(path, arrays)
         maps = maps if path.suffix.lower() == ".npy" and maps.ndim == 3 else maps[None]
         return FrameMaps(len(maps), lambda row: maps[row], str(path), described(path))
     key = _array_among(path, arrays)
@@ -194,15 +175,8 @@ def _array_among(path: Path, arrays: tuple[str, ...]) -> str:
     return found
 
 
-_CHANNELS = ("Z", "Depth", "depth", "Y", "R", "V")
-
-
 def read_exr_depth(path: Path) -> np.ndarray:
-    """Read the depth channel (or the only channel) of an OpenEXR image, [height, width] float32.
-
-    Raises:
-        UserError: the package is missing, or the file is damaged or has no depth channel.
-    """
+    """Read the depth channel (or the only channel) of an OpenEXR image, [height, width] float32."""
     try:
         openexr: Any = importlib.import_module("OpenEXR")
     except ImportError:
@@ -213,9 +187,7 @@ def read_exr_depth(path: Path) -> np.ndarray:
     except Exception as error:  # OpenEXR documents no exception types
         raise UserError(f"{path} cannot be read as an OpenEXR image; write it again") from error
     by_name = {name.rsplit(".", 1)[-1]: channel for name, channel in channels.items()}
-    name = next((name for name in _CHANNELS if name in by_name), None)
-    if name is None and len(by_name) == 1:
-        name = next(iter(by_name))
-    if name is None:
+    known = [name for name in ("Z", "Depth", "depth", "Y", "R", "V") if name in by_name] or list(by_name)[: len(by_name) == 1]
+    if not known:
         raise UserError(f"{path} has no depth channel (Z); it has {', '.join(channels)}")
-    return np.asarray(by_name[name].pixels, np.float32)
+    return np.asarray(by_name[known[0]].pixels, np.float32)

@@ -1,4 +1,4 @@
-"""Creation, opening and reading of the arrays in `scene.zarr`."""
+"""The arrays in `scene.zarr`, and the journal of completed frames, which exists while a scene is incomplete."""
 
 import shutil
 from pathlib import Path
@@ -9,26 +9,30 @@ import zarr
 from numcodecs import Zstd
 from zarr.codecs import ZstdCodec
 
-from st4rtrack.io.scene.header import SceneHeader
-from st4rtrack.io.scene.table import ArraySpec, stored_path
-from st4rtrack.io.store import open_store, stored_array
+from st4rtrack.io.lazy import open_store, stored_array
+from st4rtrack.io.scene.table import ARRAYS, ArraySpec, SceneHeader, stored_path
 from st4rtrack.types import UserError
 
 SCENE_ZARR = "scene.zarr"
 SMALL_CHUNK_FRAMES = 4096
-ZSTD_LEVEL = 1
-"""Compresses floating-point maps as well as higher levels, in two thirds of the time."""
+ZSTD_LEVEL = 1  # compresses floating-point maps as well as higher levels, in two thirds of the time
+
+JOURNAL = "frames.journal"
+JOURNAL_RECORD = np.dtype(
+    [("index", "<i8"), ("done", "?")]
+    + [(spec.field, np.dtype(spec.dtype).newbyteorder("<"), spec.axes[1:]) for spec in ARRAYS if spec.small]
+)
+"""Small values of a frame, appended after its maps are stored; marks the frame as done. `done` is false in a record of zeros."""
 
 
 def create_array(group: zarr.Group, header: SceneHeader, spec: ArraySpec) -> zarr.Array:
     """Create an array: maps with one chunk per frame, small values in large chunks."""
     shape = header.shape(spec)
     frames_per_chunk = min(SMALL_CHUNK_FRAMES, shape[0]) if spec.small else 1
-    chunks = (frames_per_chunk, *shape[1:]) if spec.axes[0] == "time" else shape
     return group.create_array(
         spec.path,
         shape=shape,
-        chunks=chunks,
+        chunks=(frames_per_chunk, *shape[1:]) if spec.axes[0] == "time" else shape,
         dtype=header.dtype(spec),
         compressors=ZstdCodec(level=ZSTD_LEVEL),
         fill_value=0,
@@ -39,11 +43,7 @@ def create_array(group: zarr.Group, header: SceneHeader, spec: ArraySpec) -> zar
 
 
 class FrameChunks:
-    """Frames of an array on disk, one zstd chunk each, read and written without the 2 ms that zarr takes for each.
-
-    Args:
-        array: with one chunk per frame, by `create_array`.
-    """
+    """Frames of an array on disk, one zstd chunk each, read and written without the 2 ms that zarr takes for each."""
 
     def __init__(self, folder: Path, array: zarr.Array) -> None:
         self._folder, self._shape = folder / SCENE_ZARR / array.path / "c", array.shape[1:]
@@ -89,14 +89,15 @@ def open_group(folder: Path, mode: Literal["r", "r+"]) -> zarr.Group:
         raise damaged(folder, str(error)) from error
 
 
-def open_array(folder: Path, group: zarr.Group, header: SceneHeader, spec: ArraySpec) -> zarr.Array:
-    """Open an array and check its shape and dtype against the header."""
+def open_array(folder: Path, group: zarr.Group, header: SceneHeader, spec: ArraySpec, parent: str = "") -> zarr.Array:
+    """Open an array below the group `parent` ("" or "name/"), and check its shape and dtype against the header."""
     try:
-        array = stored_array(group, stored_path(spec.path, group))
+        path = stored_path(parent + spec.path, group)  # reads the metadata of the array
+        array = stored_array(group, path)
     except ValueError as error:
         raise damaged(folder, str(error)) from error
     if array.shape != header.shape(spec) or array.dtype != header.dtype(spec):
-        raise damaged(folder, f"the array {spec.path} is not {list(header.shape(spec))} {header.dtype(spec)}")
+        raise damaged(folder, f"the array {path} is not {list(header.shape(spec))} {header.dtype(spec)}")
     return array
 
 
@@ -116,3 +117,21 @@ def read_small(folder: Path, array: zarr.Array, spec: ArraySpec) -> np.ndarray:
 def damaged(folder: Path, what: str) -> UserError:
     """Error for a scene that does not match its description."""
     return UserError(f"the scene in {folder} is damaged: {what}; make it again with --overwrite")
+
+
+def read_journal(folder: Path, num_frames: int) -> np.ndarray:
+    """Records of the completed frames, at most one each, in increasing order; ignores an incomplete last record."""
+    journal = folder / JOURNAL
+    if not journal.exists():
+        return np.zeros(0, JOURNAL_RECORD)
+    records = np.fromfile(journal, JOURNAL_RECORD, count=journal.stat().st_size // JOURNAL_RECORD.itemsize)
+    records = records[records["done"] & (records["index"] >= 0) & (records["index"] < num_frames)][::-1]
+    return records[np.unique(records["index"], return_index=True)[1]]  # of two records of a frame the later one counts
+
+
+def cut_torn_record(folder: Path) -> None:
+    """Truncate an incomplete last record of the journal, so that the next one is aligned."""
+    journal = folder / JOURNAL
+    if journal.exists():
+        with journal.open("r+b") as file:
+            file.truncate(journal.stat().st_size // JOURNAL_RECORD.itemsize * JOURNAL_RECORD.itemsize)

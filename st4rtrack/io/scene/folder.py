@@ -2,17 +2,16 @@
 
 import os
 import shutil
+from math import prod
 from pathlib import Path
 from typing import Literal
 
-from st4rtrack.io.json_text import parse_json
 from st4rtrack.io.lock import LOCK, FolderLock
 from st4rtrack.io.scene.anchors import ANCHORS_JOURNAL
-from st4rtrack.io.scene.arrays import SCENE_ZARR
-from st4rtrack.io.scene.description import FORMAT, SCENE_JSON, TEMPORARY, read_json, to_json, write_whole
-from st4rtrack.io.scene.header import SceneHeader
-from st4rtrack.io.scene.journal import JOURNAL
-from st4rtrack.io.scene.options import option_differences
+from st4rtrack.io.scene.arrays import JOURNAL, SCENE_ZARR
+from st4rtrack.io.scene.description import FORMAT, SCENE_JSON, TEMPORARY, option_differences, read_json, to_json, write_whole
+from st4rtrack.io.scene.table import DEFERRED, SceneHeader
+from st4rtrack.io.text import parse_json
 from st4rtrack.types import UserError
 
 OVERVIEW = "overview.png"
@@ -47,7 +46,7 @@ def prepare_folder(folder: str | Path, header: SceneHeader, *, overwrite: bool =
         found = read_json(folder)
     except UserError as error:
         raise UserError(f"{error}; {_WAY_OUT}") from error
-    wanted = to_json(header, complete=False)
+    wanted = to_json(header)
     made_with, asked_for = option_differences(found, wanted, folder)
     if made_with:
         raise UserError(
@@ -118,7 +117,7 @@ def _remove_ours(folder: Path) -> None:
     if not (folder / SCENE_JSON).exists():
         if (folder / SCENE_ZARR).exists():
             raise UserError(
-                f"{folder / SCENE_ZARR} has no {SCENE_JSON} beside it, so it may not be a scene and is not replaced; move it away"
+                f"{folder / SCENE_ZARR} has no {SCENE_JSON} beside it: it may be no scene and is not replaced; move it away"
             )
         return
     try:
@@ -136,3 +135,33 @@ def _remove_ours(folder: Path) -> None:
         shutil.rmtree(folder / SCENE_ZARR)
     (folder / OVERVIEW).unlink(missing_ok=True)
     (folder / SCENE_JSON).unlink()
+
+
+STORED_SHARE = 0.85
+"""Measured ratio of compressed to uncompressed bytes: points are nearly incompressible."""
+
+SMALLER = "--fps 10 --stop 10s, --size or --dtype-points float16"
+"""Options that reduce the size of a scene, for messages."""
+
+
+def scene_bytes(header: SceneHeader) -> int:
+    """Approximate size of a scene on disk in bytes, without further anchors."""
+    specs = [*header.specs, *DEFERRED]
+    return round(STORED_SHARE * sum(prod(header.shape(spec)) * header.dtype(spec).itemsize for spec in specs))
+
+
+def require_space(folder: str | Path, num_bytes: int) -> None:
+    """Check that a scene fits on the disk; an earlier scene in the folder is resumed or replaced and counts as free.
+
+    Raises:
+        UserError: there is not enough free space.
+    """
+    folder = Path(folder).absolute()
+    disk = next(each for each in (folder, *folder.parents) if each.exists())
+    there = sum(path.stat().st_size for path in (folder / SCENE_ZARR).rglob("*") if path.is_file())
+    free = shutil.disk_usage(disk).free
+    if num_bytes - there > free:
+        raise UserError(
+            f"the scene needs about {num_bytes / 1e9:.3g} GB and the disk of {folder} has {free / 1e9:.3g} GB left; free some, choose "
+            f"another disk with -o, or make the scene smaller ({SMALLER})"
+        )

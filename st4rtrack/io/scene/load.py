@@ -1,19 +1,15 @@
 """Loads scenes from their folders; maps are read from disk on access."""
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 
 from st4rtrack.io.lazy import LazyArray
 from st4rtrack.io.scene.anchors import load_anchors
-from st4rtrack.io.scene.arrays import SCENE_ZARR, damaged, open_array, open_group, read_small
-from st4rtrack.io.scene.description import SCENE_JSON, header_of, read_json
-from st4rtrack.io.scene.header import SceneHeader
-from st4rtrack.io.scene.journal import count_done
-from st4rtrack.io.scene.quality import quality_from_json
-from st4rtrack.io.scene.table import DEFERRED, FRAME_QUALITY, MOVING
+from st4rtrack.io.scene.arrays import SCENE_ZARR, damaged, open_array, open_group, read_journal, read_small
+from st4rtrack.io.scene.description import SCENE_JSON, header_of, quality_from_json, read_json
+from st4rtrack.io.scene.table import DEFERRED, MOVING, scene_of
 from st4rtrack.scene import Scene
-from st4rtrack.types import Array, Cameras, Pointmap, TrackingOverTime, UserError
+from st4rtrack.types import Array, UserError
 
 
 def load_scene(path: str | Path) -> Scene:
@@ -33,50 +29,18 @@ def load_scene(path: str | Path) -> Scene:
     data = read_json(folder)
     header = header_of(folder, data)
     if data.get("status") != "complete":
-        done = f"{count_done(folder, header.num_frames)} of {header.num_frames} frames"
+        done = f"{len(read_journal(folder, header.num_frames))} of {header.num_frames} frames"
         raise UserError(f"the scene in {folder} is incomplete ({done}); run the same command again to resume")
     group = open_group(folder, "r")
     arrays: dict[str, Array] = {}
     for spec in (*header.specs, *(spec for spec in DEFERRED if spec.path in data["arrays"])):
         array = open_array(folder, group, header, spec)
-        is_small = spec.small or spec is MOVING
         whole = spec.dtype in (None, "float32")  # older scenes lack all-zero chunks of other dtypes
-        arrays[spec.field] = read_small(folder, array, spec) if is_small else LazyArray(array, source=folder, whole=whole)
+        small = spec.small or spec is MOVING
+        arrays[spec.field] = read_small(folder, array, spec) if small else LazyArray(array, source=folder, whole=whole)
     anchors = load_anchors(group, header, data.get("anchors", []), folder)
     try:
         quality = quality_from_json(data["quality"]) if "quality" in data else None
     except ValueError as error:
         raise damaged(folder, f"quality in {SCENE_JSON} cannot be read ({error})") from error
     return dataclasses.replace(scene_of(header, arrays), anchors=anchors, quality=quality)
-
-
-def scene_of(header: SceneHeader, arrays: Mapping[str, Array]) -> Scene:
-    return Scene(
-        rgb=arrays["rgb"],
-        time_s=arrays["time_s"],
-        tracking=TrackingOverTime(
-            arrays["tracking_points"],
-            arrays.get("tracking_confidence"),
-            arrays.get("tracking_valid"),
-            visible=arrays.get("visible"),
-            moving=arrays.get("moving"),
-            visibility=arrays.get("visibility"),
-        ),
-        reconstruction=Pointmap(
-            arrays["reconstruction_points"],
-            arrays.get("reconstruction_confidence"),
-            arrays.get("reconstruction_valid"),
-            moving=arrays.get("moving_in_frames"),
-            source=arrays.get("reconstruction_source"),
-        ),
-        cameras=Cameras(
-            arrays["world_from_camera"],
-            arrays["intrinsics"],
-            arrays.get("solved"),
-            **{name: arrays.get(name) for name in FRAME_QUALITY},
-        ),
-        anchor_index=header.anchor_index,
-        pixel_map=header.pixel_map,
-        source_size=header.source_size,
-        info=header.info,
-    )

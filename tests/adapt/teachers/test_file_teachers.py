@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from st4rtrack.adapt.teachers.files import FileTracks
-from st4rtrack.io.known.pixels import SourceSize
+from st4rtrack.io.known.matching import SourceSize
 from st4rtrack.types import PixelMap, UserError
 
 RGB = np.zeros((3, 32, 48, 3), np.uint8)

@@ -7,7 +7,7 @@ import pytest
 
 from st4rtrack.hints.depth_prior import DepthPrior
 from st4rtrack.hints.depth_prior.open import open_depth_prior
-from st4rtrack.io.known.pixels import SourceSize
+from st4rtrack.io.known.matching import SourceSize
 from st4rtrack.io.video import open_video
 from st4rtrack.model import checkpoint
 from st4rtrack.model.checkpoint import save_model

@@ -20,7 +20,7 @@ import pytest
 from st4rtrack.geometry.camera import pixel_grid, unproject
 from st4rtrack.io.formats.content import choose_pixels
 from st4rtrack.io.formats.glb import write_glb
-from st4rtrack.io.formats.splat import write_splat
+from st4rtrack.io.formats.ply import write_splat
 from st4rtrack.scene import Scene
 from tests.io.formats.exact_scene import exact_scene
 from tests.synthetic_scene import synthetic_scene

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from st4rtrack.io.formats.colmap import write_colmap, write_colmap_text
+from st4rtrack.io.formats.posed_images import write_colmap, write_colmap_text
 from st4rtrack.types import UserError
 from tests.io.formats.exact_scene import SOURCE_SIZE, WALL_DEPTH, distorted, exact_scene, source_px
 

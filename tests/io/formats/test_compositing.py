@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from st4rtrack.formats import export
 from st4rtrack.geometry.transforms import rotation_from_quaternion
-from st4rtrack.io.formats.cameras import OPENCV_FROM_OPENGL
-from st4rtrack.io.formats.chan import zxy_angles
+from st4rtrack.io.formats.camera_paths import zxy_angles
+from st4rtrack.io.formats.common import OPENCV_FROM_OPENGL
 from st4rtrack.io.formats.frames import at_constant_rate, every_nth
 from st4rtrack.io.known.maps import read_exr_depth
 from st4rtrack.scene import Scene

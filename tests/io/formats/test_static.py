@@ -5,7 +5,7 @@ import pytest
 
 from st4rtrack.geometry.camera import pixel_grid, project_world, unproject
 from st4rtrack.geometry.transforms import rotation_from_quaternion, transform_maps
-from st4rtrack.io.formats.splat import write_splat
+from st4rtrack.io.formats.ply import write_splat
 from st4rtrack.io.formats.static import MAX_ERROR_PX, static_points
 from st4rtrack.scene import Scene
 from st4rtrack.types import UserError

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from st4rtrack.io.formats.tapvid3d import write_tapvid3d
+from st4rtrack.io.formats.tracks import write_tapvid3d
 from st4rtrack.io.scene import save_scene
 from st4rtrack.io.worldtrack import read_worldtrack
 from tests.conftest import Run

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from st4rtrack.io.formats.transforms import write_transforms
+from st4rtrack.io.formats.posed_images import write_transforms
 from st4rtrack.io.scene import load_scene, save_scene
 from st4rtrack.types import UserError
 from tests.io.formats.exact_scene import SOURCE_SIZE, distorted, exact_scene, source_px

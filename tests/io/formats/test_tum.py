@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from st4rtrack.geometry.transforms import quaternion_from_rotation
-from st4rtrack.io.formats.tum import write_tum
+from st4rtrack.io.formats.camera_paths import write_tum
 from st4rtrack.types import UserError
 from tests.io.formats.exact_scene import exact_scene
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from st4rtrack.io.known.distortion import undistorted
+from st4rtrack.io.known.calibration import undistorted
 from st4rtrack.io.known.known import known_of_video
 from st4rtrack.io.video import open_video
 from st4rtrack.options import KnownGeometry

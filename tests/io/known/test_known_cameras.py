@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from st4rtrack.geometry.transforms import invert_rigid
-from st4rtrack.io.formats.cameras import OPENCV_FROM_OPENGL
-from st4rtrack.io.formats.colmap import write_colmap, write_colmap_text
-from st4rtrack.io.formats.transforms import write_transforms
-from st4rtrack.io.formats.tum import write_tum
+from st4rtrack.io.formats.camera_paths import write_tum
+from st4rtrack.io.formats.common import OPENCV_FROM_OPENGL
+from st4rtrack.io.formats.posed_images import write_colmap, write_colmap_text, write_transforms
 from st4rtrack.io.known.cameras import CameraFile, read_cameras
-from st4rtrack.io.known.frames import rows_by_name
+from st4rtrack.io.known.matching import rows_by_name
 from st4rtrack.io.video import open_video
 from st4rtrack.types import UserError, Video
 from tests.moving_camera import path as camera_path

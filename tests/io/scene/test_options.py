@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from st4rtrack.io.scene.options import option_differences
+from st4rtrack.io.scene.description import option_differences
 
 SCENE: dict[str, Any] = {
     "format": "st4rtrack scene",
@@ -53,7 +53,7 @@ def changed(**fields: Any) -> dict[str, Any]:
         ({"info__source__fps": 12.0}, ["--fps 30"], ["--fps 12"]),
         ({"anchor_index": 7}, ["--anchor 0"], ["--anchor 7"]),
         ({"info__options__anchor": "auto"}, ["--anchor 0"], ["--anchor auto"]),
-        ({"points_dtype": "float16"}, ["--points float32"], ["--points float16"]),
+        ({"points_dtype": "float16"}, ["--dtype-points float32"], ["--dtype-points float16"]),
         ({"info__options__refine": []}, ["--refine"], ["--no-refine"]),
         ({"info__known__static_mask": "ab12"}, ["no --static-mask"], ["--static-mask ab12"]),
         ({"info__model__hash": "77", "arrays": []}, ["--model tiny (0b1ca551631f)"], ["--model tiny (77)"]),

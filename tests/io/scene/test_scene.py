@@ -401,7 +401,7 @@ def test_new_folders(tmp_path) -> None:
             "--anchor 1, --size 8,",
         ),
         ({"anchor_index": 2}, "with --anchor 1, this run has --anchor 2;"),
-        ({"points_dtype": "float16"}, "--points float32"),
+        ({"points_dtype": "float16"}, "--dtype-points float32"),
         ({"fields": tuple(spec.field for spec in ARRAYS)}, "arrays"),
     ],
 )

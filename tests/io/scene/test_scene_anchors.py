@@ -87,7 +87,7 @@ def test_anchors_that_are_whole_survive_a_kill_in_the_middle_of_a_record(tmp_pat
     store.close(1, {"pairs": 7})
     with (tmp_path / "anchors.journal").open("a") as journal:
         journal.write('{"frame": 3, "pa')
-    again = AnchorStore(group, header, tmp_path, goes_on=True)
+    again = AnchorStore(group, header, tmp_path, resume=True)
     assert again.records == [{"frame": 1, "pairs": 7}]
     again.close(2, {})
     assert (tmp_path / "anchors.journal").read_text().count("\n") == 2

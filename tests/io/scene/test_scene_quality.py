@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from st4rtrack.io.scene import load_scene, prepare_folder, save_scene
-from st4rtrack.io.scene.quality import quality_from_json, quality_to_json
+from st4rtrack.io.scene.description import quality_from_json, quality_to_json
 from st4rtrack.scene import Scene
 from st4rtrack.types import QualityReport, QualityWarning, UserError
 from tests.io.scene.test_scene import header_of
