@@ -24,7 +24,7 @@ INSTRUMENTED = [
     "st4rtrack.model",
     "st4rtrack.bench.predictions",
     "st4rtrack.adapt.teachers.files",
-    "st4rtrack.hints.depth_prior",
+    "st4rtrack.hints.depth_prior.open",
 ]
 READERS = (
     "npz",

@@ -139,10 +139,7 @@ def _announce_cost(video: "Video", model: "St4RTrack", options: ReconstructOptio
     from st4rtrack.io.scene.folder import require_space
     from st4rtrack.pipeline.estimate import estimate_run
 
-    auto = options.anchor == "auto"
-    estimate = estimate_run(
-        video, model, size=options.size, points_dtype=options.points_dtype, auto_anchors=auto, exports=exports
-    )
+    estimate = estimate_run(video, model, options, exports)
     say(str(estimate))
     require_space(folder, estimate.num_bytes)
 

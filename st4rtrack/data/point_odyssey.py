@@ -4,7 +4,16 @@ from pathlib import Path
 
 import numpy as np
 
-from st4rtrack.data.raw import RawSequence, count_frames, invert_cameras, read_16bit, read_rgb, require_intrinsics, split_folder, sub_folders
+from st4rtrack.data.raw import (
+    RawSequence,
+    count_frames,
+    invert_cameras,
+    read_16bit,
+    read_rgb,
+    require_intrinsics,
+    split_folder,
+    sub_folders,
+)
 from st4rtrack.io.npz import npz_shape, read_npz, read_npz_rows
 from st4rtrack.types import UserError
 

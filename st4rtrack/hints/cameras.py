@@ -10,6 +10,7 @@ from st4rtrack.classical.solver.cameras import radial_distortion, solve_video
 from st4rtrack.classical.solver.evidence import PRIOR_FOCAL
 from st4rtrack.classical.solver.key_frames import key_frames, working_scale
 from st4rtrack.classical.solver.turning import turning_camera
+from st4rtrack.geometry.camera import intrinsics_from_focal
 from st4rtrack.geometry.transforms import rigid
 from st4rtrack.options import KnownGeometry
 from st4rtrack.timing import timed
@@ -54,7 +55,7 @@ def with_solved_cameras(known: KnownGeometry, source: Video, anchor_index: int) 
         raise UserError(
             f"--cameras solver: the solution is unreliable ({solved.distrust}); pass a camera file, or leave out --cameras"
         )
-    intrinsics = np.array([[solved.focal_px, 0, source.width / 2], [0, solved.focal_px, source.height / 2], [0, 0, 1]])
+    intrinsics = intrinsics_from_focal(solved.focal_px, source.height, source.width)
     return replace(
         known,
         cameras=solved.world_from_camera,

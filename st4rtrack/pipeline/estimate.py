@@ -8,6 +8,7 @@ from st4rtrack.hints.provider import takes_hints
 from st4rtrack.io.scene.folder import scene_bytes
 from st4rtrack.io.scene.table import SceneHeader
 from st4rtrack.model.network import St4RTrack
+from st4rtrack.options import ReconstructOptions
 from st4rtrack.preprocess import to_network_size
 from st4rtrack.types import Video
 
@@ -41,32 +42,16 @@ class RunEstimate:
         return f"{size}; less with {self.smaller}" if self.smaller else size
 
 
-def estimate_run(
-    video: Video,
-    model: St4RTrack,
-    *,
-    size: int | None = None,
-    points_dtype: str = "float32",
-    auto_anchors: bool = False,
-    exports: int = 0,
-) -> RunEstimate:
-    """Estimate the cost of a run on the selected frames of a video.
+def estimate_run(video: Video, model: St4RTrack, options: ReconstructOptions, exports: int = 0) -> RunEstimate:
+    """Estimate the cost of a run on the selected frames of a video at source size, with a number of export formats.
 
-    Args:
-        video: at source size.
-        model: network, on the device of the run.
-        size: long side at the network; default: native size of the model.
-        points_dtype: dtype of the stored points.
-        auto_anchors: whether further anchors are added.
-        exports: number of export formats.
     Raises:
         UserError: the video is too small for the network.
     """
-    fitted, _ = to_network_size(video, long_side=size or model.config.image_size, patch_size=model.config.patch_size)
-    header = SceneHeader(
-        len(video), fitted.height, fitted.width, points_dtype="float16" if points_dtype == "float16" else "float32"
-    )
-    pairs = _AUTO_ANCHORS if auto_anchors else 1
+    long_side = options.size or model.config.image_size
+    fitted, _ = to_network_size(video, long_side=long_side, patch_size=model.config.patch_size)
+    header = SceneHeader(len(video), fitted.height, fitted.width, points_dtype=options.points_dtype)
+    pairs = _AUTO_ANCHORS if options.anchor == "auto" else 1
     seconds = _START_S + len(video) * pairs * _frame_s(fitted, model) + _decode_s(video)
     num_bytes = scene_bytes(header) * (pairs + 1) // 2  # half is one anchor
     num_bytes += _OVERVIEW_BYTES + exports * _EXPORT_BYTES * len(video) * fitted.height * fitted.width

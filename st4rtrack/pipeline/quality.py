@@ -5,9 +5,7 @@ grow with the video, and a resumed run reports the same as an uninterrupted one.
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypedDict
 
 import numpy as np
 
@@ -23,7 +21,7 @@ from st4rtrack.pipeline.motion import MOVES, displacement
 from st4rtrack.pipeline.preparation import PreparedVideo
 from st4rtrack.pipeline.quality_warnings import cut_warning, quality_warning
 from st4rtrack.pipeline.visibility import VISIBLE_CYCLE_ERROR
-from st4rtrack.types import DepthSource, FocalSource, Parallax, PixelMap, QualityReport, QualityWarning, TwoPointmaps, Video
+from st4rtrack.types import DepthSource, FocalSource, Parallax, PixelMap, QualityReport, QualityWarning, TwoPointmaps
 
 logger = logging.getLogger(__name__)
 
@@ -107,77 +105,21 @@ def frame_quality(
     }
 
 
-class VideoEvidence(TypedDict, total=False):
-    """Observations in the images of a video; arguments of `quality_report`."""
-
-    focal_source: FocalSource
-    focal_at_limit: bool
-    parallax: Parallax | None
-    warnings: Sequence[QualityWarning]
-
-
-def video_evidence(prepared: PreparedVideo, ordered: OrderedFrames, focal_px: float) -> VideoEvidence:
-    """Observations of the preparation and of `ordered`, all of whose frames have been read; `focal_px` is that of the scene."""
-    user_focal_px = None if prepared.user is None else prepared.user.focal_px
-    motion, warnings, focals_px = ordered.motion, list(prepared.warnings), ordered.focals_px
-    if focals_px is not None and (prepared.user is None or prepared.user.focals_px is None):
-        zoom = focals_px / focals_px[0]
-        warnings.append(quality_warning("zoom_estimated", wide=zoom.min(), tele=zoom.max()))
-    if ordered.geometry is not None and ordered.geometry.radial is not None:
-        k1, radial_focal_px = ordered.geometry.radial
-        warnings.append(quality_warning("distortion", k1=k1, focal_px=radial_focal_px))
-    return {
-        **focal_evidence(user_focal_px, ordered.geometry, focal_px, max(prepared.size)),
-        "parallax": None if motion is None or motion.kind == "unknown" else motion.parallax,
-        "warnings": observed_warnings(warnings, ordered, prepared.source),
-    }
-
-
-def focal_evidence(known_focal_px: float | None, geometry: AnchoredGeometry | None, focal_px: float, size: int) -> VideoEvidence:
-    """Source of the focal length (network pixels; `size`: long side), and whether it lies at a limit of the search."""
-    if known_focal_px is not None:
-        return {"focal_source": "user", "focal_at_limit": False}
-    if geometry is not None and (geometry.cameras is None or geometry.focal_source != "video"):
-        return {"focal_source": geometry.focal_source, "focal_at_limit": False}  # no search took place
-    low, high = FOCAL_RANGE if geometry is None else FOCAL_LIMITS
-    return {"focal_source": "video", "focal_at_limit": not low < focal_px / size < high}
-
-
-def observed_warnings(prepared: Sequence[QualityWarning], ordered: OrderedFrames, source: Video) -> list[QualityWarning]:
-    """Warnings of the preparation and from image observations, after all frames have been read."""
-    checks, kind = ordered.checks, None if ordered.motion is None else ordered.motion.kind
-    # with a fixed camera, static edges of the scene look like a logo
-    warnings = [warning for warning in prepared if warning.code != "overlay" or kind != "fixed"]
-    if checks.cuts:
-        warnings.append(cut_warning(checks.cuts, source.frame_index))
-    whole = unusable_warning_code(checks.states.values())
-    if whole:
-        warnings.append(quality_warning("low_texture" if whole == "low_texture" else "low_light"))
-    elif unusable := checks.frames_in("black", "dark", "low_texture"):
-        warnings.append(quality_warning("dark_frames", unusable))
-    codes = {"rotation": "rotation_only", "fixed": "fixed_camera"} if len(source) >= MIN_MOTION_FRAMES else {}
-    code = "zoom" if ordered.zooms else codes.get(kind or "")
-    return [*warnings, quality_warning(code)] if code else warnings
-
-
 def quality_report(
-    sink: SceneSink,
-    moving_share: float,
-    *,
-    focal_source: FocalSource = "prior",
-    focal_at_limit: bool = False,
-    parallax: Parallax | None = None,
-    warnings: Sequence[QualityWarning] = (),
+    sink: SceneSink, prepared: PreparedVideo, ordered: OrderedFrames, focal_px: float, moving_share: float
 ) -> QualityReport:
     """Quality report of a scene with all frames written; logs a warning if the scene is unreliable.
 
     Args:
         sink: the scene.
+        prepared, ordered: the video and its frames, all of which have been read, with observations of detectors.
+        focal_px: focal length of the scene, network pixels.
         moving_share: share of dynamic pixels.
-        focal_source, focal_at_limit: see `focal_evidence`.
-        parallax: parallax class detected in the images; default: from the estimated cameras.
-        warnings: warnings of detectors; those derived from the metrics are added.
     """
+    user_focal_px, motion = None if prepared.user is None else prepared.user.focal_px, ordered.motion
+    focal_source, focal_at_limit = focal_evidence(user_focal_px, ordered.geometry, focal_px, max(prepared.size))
+    parallax = None if motion is None or motion.kind == "unknown" else motion.parallax
+    warnings = _observed_warnings(prepared, ordered)
     num_frames = sink.header.num_frames
     solved = np.array([bool(sink.read("solved", t)) for t in range(num_frames)])
     cameras = np.stack([sink.read("world_from_camera", t) for t in range(num_frames)])
@@ -202,6 +144,41 @@ def quality_report(
     if serious := next((warning for warning in every if warning.serious), None):
         logger.warning("the scene is unreliable: %s", serious.sentence)
     return replace(report, warnings=every)
+
+
+def focal_evidence(
+    known_focal_px: float | None, geometry: AnchoredGeometry | None, focal_px: float, size: int
+) -> tuple[FocalSource, bool]:
+    """Source of the focal length (network pixels; `size`: long side), and whether it lies at a limit of the search."""
+    if known_focal_px is not None:
+        return "user", False
+    if geometry is not None and (geometry.cameras is None or geometry.focal_source != "video"):
+        return geometry.focal_source, False  # no search took place
+    low, high = FOCAL_RANGE if geometry is None else FOCAL_LIMITS
+    return "video", not low < focal_px / size < high
+
+
+def _observed_warnings(prepared: PreparedVideo, ordered: OrderedFrames) -> list[QualityWarning]:
+    """Warnings of the preparation and from image observations."""
+    checks, kind, focals_px = ordered.checks, None if ordered.motion is None else ordered.motion.kind, ordered.focals_px
+    # with a fixed camera, static edges of the scene look like a logo
+    warnings = [warning for warning in prepared.warnings if warning.code != "overlay" or kind != "fixed"]
+    if focals_px is not None and (prepared.user is None or prepared.user.focals_px is None):
+        zoom = focals_px / focals_px[0]
+        warnings.append(quality_warning("zoom_estimated", wide=zoom.min(), tele=zoom.max()))
+    if ordered.geometry is not None and ordered.geometry.radial is not None:
+        k1, radial_focal_px = ordered.geometry.radial
+        warnings.append(quality_warning("distortion", k1=k1, focal_px=radial_focal_px))
+    if checks.cuts:
+        warnings.append(cut_warning(checks.cuts, prepared.source.frame_index))
+    whole = unusable_warning_code(checks.states.values())
+    if whole:
+        warnings.append(quality_warning("low_texture" if whole == "low_texture" else "low_light"))
+    elif unusable := checks.frames_in("black", "dark", "low_texture"):
+        warnings.append(quality_warning("dark_frames", unusable))
+    codes = {"rotation": "rotation_only", "fixed": "fixed_camera"} if len(prepared.source) >= MIN_MOTION_FRAMES else {}
+    code = "zoom" if ordered.zooms else codes.get(kind or "")
+    return [*warnings, quality_warning(code)] if code else warnings
 
 
 def _measured_share(sink: SceneSink) -> float | None:

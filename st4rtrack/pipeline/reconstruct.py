@@ -22,7 +22,7 @@ from st4rtrack.pipeline.frames import World, process_frames
 from st4rtrack.pipeline.motion import dynamic_objects
 from st4rtrack.pipeline.pointmaps import TokenFile, chosen_batch_size, pointmap_source
 from st4rtrack.pipeline.preparation import environment, prepare, scene_header
-from st4rtrack.pipeline.quality import quality_report, video_evidence
+from st4rtrack.pipeline.quality import quality_report
 from st4rtrack.scene import Scene
 from st4rtrack.threads import single_threaded_blas, stop_workers_on_exit
 
@@ -84,5 +84,5 @@ def reconstruct(
         if options.anchor == "auto":
             results |= add_anchors(pairs_of(model, prior, sink, batch_size, tokens), sink)
         moving, masks = dynamic_objects(sink, fused=prior is not None, static=prepared.user and prepared.user.static)
-        report = partial(quality_report, sink, **video_evidence(prepared, ordered, world.focal_px))
+        report = partial(quality_report, sink, prepared, ordered, world.focal_px)
         return sink.finish(moving=moving, moving_in_frames=masks, results=results, quality=report)

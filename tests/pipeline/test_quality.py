@@ -102,20 +102,20 @@ def test_parallax_of_cameras_tells_the_four_classes() -> None:
 def test_focal_evidence_of_solved_cameras_knows_unusual_lenses(focal: float, at_limit: bool) -> None:
     known = KnownVideo(256 * focal, np.tile(np.eye(4), (2, 1, 1)), focal_source="video")
     solved = AnchoredGeometry(np.zeros((32, 48, 3), np.uint8), known=known, units=Units(cameras=1.0))
-    assert focal_evidence(None, solved, 256 * focal, 256) == {"focal_source": "video", "focal_at_limit": at_limit}
-    assert focal_evidence(100.0, solved, 100.0, 256) == {"focal_source": "user", "focal_at_limit": False}
+    assert focal_evidence(None, solved, 256 * focal, 256) == ("video", at_limit)
+    assert focal_evidence(100.0, solved, 100.0, 256) == ("user", False)
 
 
 def test_focal_evidence_of_the_metadata_is_at_no_limit() -> None:
     given = KnownVideo(500.0, np.tile(np.eye(4), (2, 1, 1)), focal_source="metadata")
     geometry = AnchoredGeometry(np.zeros((32, 48, 3), np.uint8), known=given, units=Units(cameras=1.0))
-    assert focal_evidence(None, geometry, 500.0, 256) == {"focal_source": "metadata", "focal_at_limit": False}
+    assert focal_evidence(None, geometry, 500.0, 256) == ("metadata", False)
 
 
 def test_focal_evidence_without_cameras_is_the_prior_and_of_a_pointmap_the_video() -> None:
     alone = AnchoredGeometry(np.zeros((32, 48, 3), np.uint8), None)
-    assert focal_evidence(None, alone, alone.focal_px, 48) == {"focal_source": "prior", "focal_at_limit": False}
-    assert focal_evidence(None, None, 12.0 * 48, 48) == {"focal_source": "video", "focal_at_limit": True}
+    assert focal_evidence(None, alone, alone.focal_px, 48) == ("prior", False)
+    assert focal_evidence(None, None, 12.0 * 48, 48) == ("video", True)
 
 
 @pytest.mark.parametrize(
