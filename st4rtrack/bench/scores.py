@@ -163,7 +163,7 @@ def _scores(path: Path, content: dict[str, Any]) -> Scores:
 def _rows(path: Path, label: str, protocol: dict[str, Any], content: dict[str, Any]) -> Scores:
     mean, sequences, sets = (_table(content, key) for key in ("mean", "sequences", "sets"))
     if not sequences:
-        raise UserError("there are no sequences")
+        raise UserError("sequences is empty: the file needs at least one")
     return Scores(
         path,
         printable(label),
@@ -224,4 +224,4 @@ def _number(name: str, value: Any) -> float | None:
     try:
         return value if math.isfinite(value) else None
     except OverflowError as error:  # integer too large for a float
-        raise UserError(f"{name} is too large") from error
+        raise UserError(f"{name} must be a number of the usual range; it is too large") from error

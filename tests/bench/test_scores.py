@@ -47,7 +47,7 @@ def test_labels_are_told_apart_by_file_and_then_by_path(tmp_path: Path) -> None:
         ({"protocol": {}}, "the protocol has no name"),
         ({"figures": None}, "'figures' is missing"),
         ({"figures": {"apd": {"unit": "ratio"}}}, "apd is in 'ratio', it must be in '%'"),
-        ({"sequences": {}}, "there are no sequences"),
+        ({"sequences": {}}, "sequences is empty"),
         ({"sequences": {"a": 3}}, "'a' is missing or not a table"),
         ({"sequences": {"a": {"cameras": {"ate": "0.5"}}}}, "ate must be a number, got '0.5'"),
         ({"sequences": {"a": {"tracking": {"all": [1]}}}}, "'all' is missing or not a table"),

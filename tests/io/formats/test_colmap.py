@@ -67,7 +67,7 @@ def test_without_the_video_network_size_and_a_sentence(tmp_path, caplog) -> None
     (tmp_path / "out").mkdir()
     with caplog.at_level(logging.WARNING):
         write_colmap(scene, tmp_path / "out")
-    assert "network's size, 16 x 24" in caplog.text and "moved.mp4 does not exist" in caplog.text
+    assert "network size, 16 x 24" in caplog.text and "moved.mp4 does not exist" in caplog.text
     model = pycolmap.Reconstruction(tmp_path / "out" / "sparse" / "0")
     (camera,) = model.cameras.values()
     np.testing.assert_allclose(camera.calibration_matrix(), scene.cameras.intrinsics[0], atol=1e-9)
