@@ -91,8 +91,8 @@ class Scene:
     def display_confidence(self, maps: Pointmap, frame: int) -> np.ndarray | None:
         """Confidence [height, width] float32 of a frame of either branch by which display and export leave points out.
 
-        In fused geometry, measured static depth is always surer than that of dynamic objects, which would be the first to go:
-        dynamic pixels have the largest confidence of the frame.
+        In fused geometry, the measured static depth always has more confidence than the depth of dynamic objects, which would be
+        left out first: so dynamic pixels get the largest confidence of the frame.
         """
         if maps.confidence is None:
             return None

@@ -156,7 +156,7 @@ def _far_px(
 
 
 def _depth_error(depth: np.ndarray, teacher: np.ndarray, visible: np.ndarray) -> np.ndarray:
-    """|Log-depth error| [F, N] against the teacher, after the median of a frame; NaN where unknown."""
+    """|Log-depth error| [F, N] against the teacher, minus the median of each frame; NaN where unknown."""
     known = visible & (teacher > 0) & (depth > 0)
     error = np.where(known, np.log(np.where(known, depth, 1) / np.where(known, teacher, 1)), np.nan)
     for row in np.flatnonzero(known.any(axis=1)):

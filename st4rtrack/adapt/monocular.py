@@ -297,6 +297,6 @@ def depth_terms(log_depth: Tensor, target: Tensor, base: Tensor) -> dict[str, Te
 
 
 def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over frames with any of the mean of masked values [F, h, w]."""
+    """Mean over frames of the mean of each frame's masked values [F, h, w]; frames without any do not count."""
     counts = mask.sum((1, 2))
     return ((values * mask).sum((1, 2)) / counts.clamp(min=1)).sum() / (counts > 0).sum().clamp(min=1)

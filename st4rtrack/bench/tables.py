@@ -170,7 +170,7 @@ class Table:
 
 
 def note_letters() -> dict[str, str]:
-    """Keys of notes on transcribed rows -> a, b, c."""
+    """Map from the keys of notes on transcribed rows to the letters a, b, c."""
     return {key: chr(ord("a") + k) for k, key in enumerate(read_published().notes)}
 
 
@@ -239,7 +239,7 @@ def _part_table(part: Part, scores: Sequence[Scores], published: bool) -> Table:
 
 
 def _counted(part: str) -> str:
-    """What the metrics of a part are counted in."""
+    """What a part counts: "frames" or "points"."""
     return "frames" if part in ("cameras", "static") else "points"
 
 

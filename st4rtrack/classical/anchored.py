@@ -282,7 +282,7 @@ class AnchoredGeometry:
         return None if self._known.static is None else self._known.static(index)
 
     def _is_still(self) -> bool:
-        """Whether enough of the image has not moved since the anchor."""
+        """Whether a sufficient share of the matched image has not moved since the anchor."""
         matched = self._reference.visible()
         still = length(self._reference.chain.forward) < STILL_PX
         return bool((still & matched).sum() >= MIN_STILL_SHARE * max(matched.sum(), 1))
@@ -335,7 +335,7 @@ class AnchoredGeometry:
 def _with_solver(
     user: KnownVideo, motion: CameraMotion | None, solve: SolveCameras | None
 ) -> tuple[KnownVideo, CameraMotion | None]:
-    """Known geometry completed by the solver where the camera may translate, and the camera motion if it is of use."""
+    """Known geometry, completed by the solver if the camera may translate; camera motion unless cameras or depth are known."""
     complete = user.world_from_camera is not None and user.focal_px is not None
     solved = None
     if solve is not None and motion is not None and not complete and (motion.may_translate or motion.kind == "dolly_zoom"):

@@ -1,4 +1,4 @@
-"""`st4rtrack info` and `join`: summary of a scene folder; scenes with cameras of one model, in one world."""
+"""`st4rtrack info` and `join`: summary of a scene folder; joining of scenes into one world frame."""
 
 from collections.abc import Iterator
 from pathlib import Path

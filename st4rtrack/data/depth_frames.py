@@ -35,7 +35,7 @@ class DepthFrame:
 
 
 class DepthFrameSource(Protocol):
-    """Source of depth frames; an index always gives the same frame. Multi-view depth of real clips is another (`scaled`)."""
+    """Source of depth frames; an index always gives the same frame."""
 
     def __len__(self) -> int: ...
 

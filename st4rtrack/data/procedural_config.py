@@ -17,7 +17,7 @@ CAMERA_SHARES = (0.06, 0.19, 0.31, 0.29, 0.15)
 
 @dataclass(frozen=True)
 class ProceduralConfig:
-    """Rendering options; the defaults are a mixture of everything."""
+    """Rendering options; the defaults sample all kinds of cameras, scenes and motions."""
 
     # height, width: pixels, landscape or portrait
     height: int = 192

@@ -56,7 +56,7 @@ class MemoryNeed:
     Attributes:
         parameters: number of weights.
         weights, activations: bytes of the weights in the precision of the network, and of the largest sum of live tensors.
-        frames: description of the frames at once, and bytes of a frame in a scene.
+        frames: description of the frames processed at once, and bytes of a frame in a scene.
         host: main memory: libraries, loading (float32 weights and their converted copy) and, on the CPU, the run.
         device: memory of the GPU; 0 on the CPU.
     """

@@ -114,7 +114,7 @@ class FusedGeometry:
             last = index
 
     def reconstructions(self, indices: Sequence[int]) -> Iterator[tuple[int, Pointmap]]:
-        """Empty: a single frame has no camera without its position in the video."""
+        """Return no frames: a frame alone, without its position in the video, has no camera."""
         return iter(())
 
     def _begin(self, alignment: Alignment | None, median_depth: float, points: MeasuredPoints, object_depth: ObjectDepth) -> None:
@@ -142,7 +142,7 @@ class FusedGeometry:
         return TwoPointmaps(tracking, Pointmap(points, confidence, source=fused.source), view.anchor_from_frame)
 
     def _of_frame(self, index: int, rgb: np.ndarray, view: TwoView) -> tuple[FusedDepth, TrackedFrame]:
-        """Depth of a frame, and what tracks need of it; aligned to the measured depth or, without it, as the previous frame."""
+        """Depth of a frame, aligned to the measured depth or else as in the previous frame; and the input of the tracks."""
         prior = self._prior(rgb, index, self._focals_px[index])
         measured, log_error = self._measured(index, view)
         alignment = align(prior, measured, log_error) or self._alignment

@@ -58,7 +58,7 @@ def ordered_frames(inputs: HintInputs, prior: DepthPrior | None, step_flow: Step
     """Frames of a video outward from the anchor; with a depth prior, with classical geometry.
 
     Args:
-        prior: depth prior, against which frames are registered that no solver and no user gives a camera.
+        prior: depth prior; frames without a camera from the solver or the user are registered against it.
         step_flow: see `AnchoredGeometry.along`.
     """
     video, known = inputs.video, inputs.known

@@ -95,7 +95,7 @@ def _counts(
     seen: np.ndarray,
     predicted_seen: np.ndarray,
 ) -> np.ndarray:
-    """Contribution of each entry [...], [columns, ...]: 1, visible, right visibility; by threshold hits, within, false alarms."""
+    """Counts [columns, ...] per entry: 1, visible, visibility correct; then per threshold hits, points within, false alarms."""
     with np.errstate(invalid="ignore", over="ignore"):
         error = length(np.asarray(scale)[..., None] * predicted - true)
         within = error < np.multiply.outer(PIXEL_THRESHOLDS, limit_m)

@@ -94,7 +94,7 @@ class PairStage:
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What is trained, on which data."""
+    """Training task: network, loss and data."""
 
     stage: Stage
     model: ModelConfig  # configuration of the network

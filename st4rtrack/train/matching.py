@@ -294,7 +294,7 @@ def open_matching(preset: Preset, run: RunConfig, *, output: Path, init: str, fo
     """Open training of the matching head on a frozen backbone; the network of the preset is used for random weights only.
 
     Args:
-        init: checkpoint with the encoder, "" for the embedded one, or "random"; a matching head in a checkpoint is trained on.
+        init: checkpoint with the encoder, "" for the embedded one, or "random"; its matching head, if any, is trained further.
         folders: source folders by a name of `SOURCES`; without any, clips of the procedural world are rendered into `output`.
     """
     data, config = preset.data, preset.train

@@ -73,7 +73,7 @@ _Solved = dict[int, tuple[float, np.ndarray]]
 
 
 def _links(keys: Iterable[KeyFrame], size: tuple[int, int], focal_px: float) -> tuple[list[_Link], _Solved]:
-    """Matches that connect each frame with a reference, and what they give with this focal length."""
+    """Matches that connect each frame with a reference, and the rotations and zooms that they give with this focal length."""
     centre = np.array([size[1] / 2, size[0] / 2])
     links: list[_Link] = []
     solved: _Solved = {}

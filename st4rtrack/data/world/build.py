@@ -55,7 +55,7 @@ def wall(
     start: np.ndarray, end: np.ndarray, height: float, materials: Materials, tile_m: float,
     openings: list[tuple[float, float, float, float]],
 ) -> Mesh:  # fmt: skip
-    """Wall between two points [2] (x, z) with rectangular openings, whose reveals are to the left from start to end.
+    """Wall between two points [2] (x, z) with rectangular openings, whose reveals lie on the left, looking from start to end.
 
     Args:
         start, end: ends of the wall on the ground.

@@ -89,7 +89,7 @@ class Layout:
         return _models(self.assets, self.split, categories)
 
     def pick(self, models: list[Model]) -> Model | None:
-        """Pick a model at random; None of none."""
+        """Pick a model at random; None if there is none."""
         return models[int(self.rng.integers(len(models)))] if models else None
 
     def put(self, model: Model, matrix: np.ndarray, margin: float = 0.03, size: np.ndarray | None = None) -> SceneObject | None:
