@@ -161,7 +161,7 @@ class FrameSurface:
 
     @classmethod
     def of(cls, reconstruction: Pointmap, cameras: Cameras, frame: int) -> "FrameSurface":
-        """Surface of one frame of pointmaps and cameras over time."""
+        """Surface of one frame, from pointmaps and cameras over time."""
         points, stored = np.asarray(reconstruction.points_world[frame], np.float64), reconstruction.confidence
         confidence = np.ones(points.shape[:2], np.float32) if stored is None else np.asarray(stored[frame], np.float32)
         return cls(points, confidence, np.asarray(cameras.world_from_camera[frame]), np.asarray(cameras.intrinsics[frame]))

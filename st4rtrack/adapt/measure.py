@@ -45,7 +45,7 @@ class Measurement:
 
 
 def errors_of(row: Mapping[str, Any]) -> tuple[float, float | None]:
-    """Errors in 2D and in depth of a measurement as plain values; without a depth teacher, the distance of the branches."""
+    """Errors in 2D and in depth of a measurement as plain values; without a depth teacher, 2D error and branch distance."""
     return row["error_px"], row["agreement"] if row["depth_error"] is None else row["depth_error"]
 
 

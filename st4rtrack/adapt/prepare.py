@@ -244,7 +244,7 @@ def held_out_tracks(
     """Select the held-out tracks [N] bool: those in a share of the image squares, drawn at random from a seed.
 
     The same share of squares with dynamic points and of the others is drawn, so that both are measured. Of several squares, at
-    least one is held out and at least one is not. `cell`: side of the squares in long image sides.
+    least one is held out and at least one is not. `cell`: side of the squares relative to the long image side.
     """
     side = cell * max(height, width)
     cells = np.floor(query_px / side).astype(np.int64) @ (1 << 20, 1)

@@ -87,7 +87,7 @@ def _summed_up(rows: dict[str, Row], protocol: Protocol) -> dict[str, Any]:
 
 
 def set_of(sequence: str) -> str:
-    """Set of a sequence: its folder."""
+    """Name of the set of a sequence: the folder part of its name."""
     return sequence.rpartition("/")[0] or NO_SET
 
 

@@ -98,7 +98,7 @@ class Column(NamedTuple):
         return ("", None) if figure.get("unit", "count") == "count" else (str(figure["unit"]), figure["better"])
 
     def name(self) -> str:
-        """Name, unit and better direction."""
+        """Heading of a metric: name, unit and an arrow for the better direction."""
         unit, better = self.unit_and_direction
         name = NAMES.get(self.figure, self.figure.replace("_", " "))
         return " ".join(filter(None, (name, unit and f"({unit})", _ARROWS.get(better or ""))))
@@ -264,7 +264,7 @@ def _transcribed(row: PublishedRow, part: Part, sets: list[str], with_mean: bool
 
 
 def _plain(value: object) -> object:
-    """Convert to what JSON returns (for comparison)."""
+    """Convert a value to the result of writing and reading it as JSON, for comparison."""
     return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 

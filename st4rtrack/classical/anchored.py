@@ -1,8 +1,8 @@
 """Geometry of the frames of a video relative to its anchor: flow, camera and known depth, frame by frame in constant memory.
 
-Cameras are, in this order: provided by the user; those of the global solver, where the camera translates; the identity of a fixed
-camera, or the rotations of a rotating one (`registration.py`); or registered by PnP against the depth of a reference frame, initially
-the anchor, which is known, triangulated, or that of a depth prior. The flow from the anchor is chained along.
+Sources of cameras, in this order: the user; the global solver, if the camera translates; the identity of a fixed camera, or the
+rotations of a rotating one (`registration.py`); PnP against the depth of a reference frame (initially the anchor), which is known,
+triangulated, or from a depth prior. The flow from the anchor is chained over the frames.
 
     geometry = AnchoredGeometry.of(anchor_rgb, frames_after_it, solve=solve).with_prior(prior)
     for index, rgb in frames_after_it: two_view = geometry.next(rgb, index)

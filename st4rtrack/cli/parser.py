@@ -109,7 +109,8 @@ def refuse_renamed(arguments: Sequence[str]) -> None:
 def described(command: Command) -> Command:
     """Wrap a command for tyro in a function of the same signature that returns the call.
 
-    Its help shows placeholders instead of types, and no default if there is none. An exit can only be the parser's.
+    Its help shows placeholders instead of types, and no default if there is none. As the call
+    comes later, only the parser can raise `SystemExit`.
     """
 
     def called(*arguments: Any, **options: Any) -> Callable[[], Any]:

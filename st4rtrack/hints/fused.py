@@ -209,7 +209,7 @@ class FusedGeometry:
         return StaticDepth(depth, log_error)
 
     def _ahead(self, index: int, cameras: np.ndarray) -> list[int]:
-        """Frames with cameras a few frames further in the direction of processing; from the anchor, in both."""
+        """Frames with cameras a few frames further in the direction of processing; from the anchor, in both directions."""
         sign = int(np.sign(index - self._anchor_index))
         around = [index + way * offset for offset in LOOK_AHEAD for way in ((sign,) if sign else (1, -1))]
         return [k for k in around if 0 <= k < self._num_frames and np.isfinite(cameras[k]).all()]

@@ -61,7 +61,7 @@ def join_scenes(folders: Sequence[Path], output: Path, *, overwrite: bool = Fals
 
 
 def _known_from_world(scene: Scene, name: str) -> np.ndarray:
-    """Similarity [4, 4] from the world of a scene to that of the model of its cameras."""
+    """Similarity [4, 4] from the world of a scene to the world of the model that its cameras come from."""
     found = scene.info.get("results", {}).get("known_from_world")
     matrix = np.asarray(found, np.float64) if found is not None else np.zeros(0)
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or np.linalg.det(matrix[:3, :3]) <= 0:

@@ -122,7 +122,7 @@ def _solve_poses(problem: Problem, world: np.ndarray, focal: np.ndarray, fits: l
 
 
 def _in_unit(poses: np.ndarray, focal: np.ndarray, fits: list[Sim3]) -> Solution:
-    """Cameras and edges in the world's unit, without depth."""
+    """Solution without depth: cameras and edge similarities in the unit of the world."""
     scale = np.maximum([fit.scale for fit in fits], 1e-6)
     unit = MEAN_EDGE_SCALE / np.exp(np.log(scale).mean())
     poses = poses.copy()

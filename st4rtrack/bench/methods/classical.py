@@ -76,7 +76,7 @@ def _plane_instead(sequence: WorldTrackSequence, why_not: str) -> Prediction:
 
 
 def _failure(scene: SparseScene | None, frames: int) -> str:
-    """Why a scene cannot be used; empty if it can."""
+    """Reason not to use the result of structure from motion; empty if there is none."""
     if scene is None:
         return "no two frames show parallax; does the camera move?"
     found = np.isfinite(scene.world_from_camera[:, 0, 0])

@@ -122,7 +122,7 @@ def _chained(links: Sequence[_Link], focal_px: float) -> _Solved:
 
 
 def _followed(link: _Link, solved: _Solved, focal_px: float) -> tuple[float, np.ndarray] | None:
-    """z and `first_from_frame` of the frame of a link; `None` if a rotation and a zoom do not explain its matches."""
+    """Zoom z and rotation `first_from_frame` of the frame of a link; `None` if a rotation and a zoom do not explain its matches."""
     z, first_from_reference = solved[link.reference]
     parameters, error = _rotation_and_zoom(link, focal_px * np.exp(z))
     if (length(error) < TURNING_INLIER_PX).mean() < MIN_ROTATION_SHARE:

@@ -240,7 +240,7 @@ def _calibration(path: Path) -> tuple[Distortion, np.ndarray, tuple[int, int] | 
 
 
 def _numbers(node: Any) -> list[float]:
-    """Numbers of a node: a matrix with `data`, or nested lists."""
+    """Numbers of a node of OpenCV's file reader: a matrix with `data`, or nested lists."""
     if node.isMap():
         return _numbers(node.getNode("data"))
     if node.isSeq():
