@@ -188,7 +188,7 @@ SAME_SURFACE = 0.02
 
 @dataclass(frozen=True)
 class TrackAssignment:
-    """Anchors assigned to query positions of a frame (-1: none), positions there, and points on the surface of the frame."""
+    """Anchors assigned to query positions of a frame (-1: none), positions in their images, and points on its surface."""
 
     anchor: np.ndarray
     anchor_px: np.ndarray

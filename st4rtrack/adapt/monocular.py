@@ -194,7 +194,7 @@ class DepthTask:
 
     @cached_property
     def network(self) -> MonocularNetwork:
-        """The trained part, which shares the weights of the model."""
+        """Trained part of the network, which shares the weights of the model."""
         return self.model.monocular_network()
 
     @property
@@ -260,7 +260,7 @@ class DepthTask:
 
     @staticmethod
     def _reprojection(video: DepthVideo, t: int, points: np.ndarray, depth: np.ndarray) -> np.ndarray:
-        """Distance in pixels of points of a frame, at their depth, from their queries in the anchor."""
+        """Distance in pixels of the track points of a frame, projected to the anchor at `depth`, from their queries."""
         in_camera = unproject(video.tracks.tracks_px[t, points].astype(np.float64), depth, video.intrinsics[t])
         in_anchor = transform_points(video.world_from_camera[t], in_camera)
         with np.errstate(all="ignore"):

@@ -107,10 +107,10 @@ def refuse_renamed(arguments: Sequence[str]) -> None:
 
 @functools.cache
 def described(command: Command) -> Command:
-    """Wrap a command for tyro in a function of the same signature that returns the call.
+    """Wrap a command for tyro in a function of the same signature that returns the call without executing it.
 
-    Its help shows placeholders instead of types, and no default if there is none. As the call
-    comes later, only the parser can raise `SystemExit`.
+    Its help shows placeholders instead of types, and no default if there is none. So a
+    `SystemExit` while parsing always comes from the parser.
     """
 
     def called(*arguments: Any, **options: Any) -> Callable[[], Any]:

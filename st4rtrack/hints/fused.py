@@ -232,7 +232,7 @@ class FusedGeometry:
         return StaticDepth(np.where(agrees | ~returned, seen.depth, 0), error)
 
     def _carried(self, index: int, view: TwoView) -> np.ndarray:
-        """Anchor depth warped into a frame without camera translation, where the flow matches the pose: one common scale."""
+        """Anchor depth [H, W] warped into a frame without camera translation; 0 where the flow contradicts the pose."""
         returned = returns(view.backward_flow, view.forward_flow)
         back = self._grid + view.backward_flow
         static = sample_flow((~self._anchor.dynamic).astype(np.float32), back) > 0.99

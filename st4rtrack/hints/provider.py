@@ -90,7 +90,7 @@ def provide_hints(model: St4RTrack, inputs: HintInputs, prior: DepthPrior | None
 
 
 def _matching(model: St4RTrack, prior: DepthPrior) -> FrameEncoder | None:
-    """Encoder of frames for the network's matching head, the one of its depth prior if possible; `None` without such a head."""
+    """Encoder of frames for the network's matching head, shared with the depth prior if possible; `None` without such a head."""
     if model.matching_head is None:
         return None
     if isinstance(prior, BuiltinPrior) and prior.encoder.network.matching_head is model.matching_head:

@@ -106,7 +106,7 @@ def _counts(
 
 
 def _neighbourhood_counts(scales: np.ndarray, entries: tuple[np.ndarray, ...]) -> np.ndarray:
-    """Counts over the neighbourhoods of all tracks, each scaled by its track and weighted to the visible points of that track."""
+    """Counts over the neighbourhoods of all tracks, each scaled as its track and weighted by its number of visible points."""
     true, seen = entries[1], entries[3]
     total = np.zeros((_COLUMNS, len(scales)))
     for t in range(len(true)):

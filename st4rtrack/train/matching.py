@@ -40,7 +40,7 @@ NAN = float("nan")
 
 
 class MatchingNetwork(nn.Module):
-    """Matching head on a frozen backbone, which is not among the parameters: state and files have `matching_head.` only.
+    """Matching head on a frozen backbone, which is not saved: the parameters are those of `matching_head.` alone.
 
     Args:
         config: configuration of the network that the head belongs to.

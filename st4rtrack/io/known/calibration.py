@@ -54,7 +54,7 @@ def read_intrinsics(word: str | Path | np.ndarray, video: Video, source: SourceS
 
 
 def known_cameras(known: KnownGeometry) -> CameraFile | None:
-    """The known cameras of the options; `None` if there are none, or the solver is asked for them."""
+    """The known cameras of the options; `None` if there are none, or if the solver is to estimate them."""
     if known.cameras is None or known.asks_solver:
         return None
     if isinstance(known.cameras, np.ndarray):
