@@ -188,7 +188,7 @@ SAME_SURFACE = 0.02
 
 @dataclass(frozen=True)
 class TrackAssignment:
-    """Anchors assigned to query positions of a frame (-1: none), positions in their images, and points on its surface."""
+    """Anchors assigned to query positions of a frame (-1: none), positions in their images, and surface points there."""
 
     anchor: np.ndarray
     anchor_px: np.ndarray

@@ -160,7 +160,7 @@ def _default(label: str, words: Sequence[str]) -> str:
 
 
 def _metavar(name: str, hint: Any) -> str | None:
-    """Placeholder of a value in help; `None` for flags, and if the function defines one."""
+    """Placeholder of a value in help; `None` for flags, and where the function itself defines a placeholder."""
     metadata = getattr(hint, "__metadata__", ())
     kinds = [kind for kind in _kinds(hint) if kind is not type(None)]
     if kinds == [bool] or any(getattr(entry, "metavar", None) for entry in metadata):

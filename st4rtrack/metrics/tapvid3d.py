@@ -117,7 +117,7 @@ def _neighbourhood_counts(scales: np.ndarray, entries: tuple[np.ndarray, ...]) -
 
 
 def _neighbours(points: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs (track, other) of points [points, 3] less than `NEIGHBOURHOOD_M` apart, each with itself, in pieces."""
+    """Pairs (track, other) of points [points, 3] less than `NEIGHBOURHOOD_M` apart, including (k, k), in chunks."""
     rows = max(1, PAIRS_AT_ONCE // max(len(points), 1))
     for start in range(0, len(points), rows):
         squared = ((points[start : start + rows, None] - points) ** 2).sum(axis=-1)
