@@ -85,7 +85,7 @@ class Layout:
         return np.stack([columns, rows], 1) * self.cell_m - self.half
 
     def models(self, *categories: str) -> list[Model]:
-        """Models of the split in any of the categories (all models without any)."""
+        """Models of the split in any of the categories (all models if there is no category)."""
         return _models(self.assets, self.split, categories)
 
     def pick(self, models: list[Model]) -> Model | None:
