@@ -130,7 +130,7 @@ class _View:
 
 
 def _compare(view: _View, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Compare points [points, 3] with the surface of a view; returns indices of those in view, pixels, masks agree and contradict."""
+    """Compare points [points, 3] with the surface of a view; returns indices in view, pixels, and masks agree and contradict."""
     pixels_px, depth = project_world(points, view.world_from_camera, view.intrinsics)
     index = np.flatnonzero(inside_image(pixels_px, *view.free.shape))
     pixels_px = pixels_px[index]
