@@ -131,7 +131,7 @@ def _followed(link: _Link, solved: _Solved, focal_px: float) -> tuple[float, np.
 
 
 def _rotation_and_zoom(link: _Link, focal_px: float) -> tuple[np.ndarray, np.ndarray]:
-    """Rotation vector `frame_from_reference` with z [4], and errors [points, 2] in pixels; `focal_px` of the reference."""
+    """Parameters [4] (rotation vector `frame_from_reference`, z) and errors [points, 2] px; `focal_px`: of the reference."""
     rays = np.column_stack([link.source / focal_px, np.ones(len(link.source))])
 
     def error(parameters: np.ndarray) -> np.ndarray:
