@@ -92,7 +92,7 @@ def identity_colours(query_px: np.ndarray) -> np.ndarray:
 
 
 def frame_cell(scene: Scene, frame: int, rgb: np.ndarray, height: int, width: int, text: int, border: int) -> np.ndarray:
-    """Picture of a frame with its time; the anchor is marked by a border of that many pixels."""
+    """Picture of a frame with its time; the anchor is marked by a border of `border` pixels."""
     cell = fit_image(rgb, height, width)
     chip(cell, f"t = {float(scene.time_s[frame]):.2f} s", text)
     if frame == scene.anchor_index:
