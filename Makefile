@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 # Tests that stand beside each other share what they set up, so each process takes neighbours.
 DEFAULT_TESTS := --numprocesses logical --maxprocesses 4 --dist worksteal -m "not slow"
 
-.PHONY: demo test test-slow test-portable test-floors coverage mutation versions performance benchmark docs release train-tiny world-assets audit faults fuzz cases clean
+.PHONY: demo test test-slow test-portable test-floors coverage mutation versions performance benchmark tables docs release train-tiny world-assets audit faults fuzz cases clean
 
 demo: $(FOR_USERS)
 ifdef VIDEO
@@ -66,8 +66,16 @@ performance: $(INSTALLED)
 # All methods that need no weights, and the embedded model, on a folder of WorldTrack sequences, under both protocols.
 DATA ?= ../shared/sequences
 TABLE ?= performance/worldtrack
+WORKERS ?= 1
 benchmark: $(INSTALLED)
-	$(BIN)/st4rtrack bench table --data "$(DATA)" -o "$(TABLE)"
+	$(BIN)/st4rtrack bench table --data "$(DATA)" -o "$(TABLE)" --workers $(WORKERS)
+
+# All tables of the documentation, predicted anew: benchmark (WORKERS processes), real video, robustness; hours on few cores.
+tables: $(INSTALLED)
+	rm -rf "$(TABLE)/predictions"
+	$(MAKE) benchmark
+	$(BIN)/python performance/real_video.py --shared ../shared
+	$(BIN)/python performance/robustness.py "$(DATA)" -o "$(TABLE)" --workers $(WORKERS)
 
 # The documentation site, in build/site; open index.html.
 docs: $(INSTALLED)

@@ -1,8 +1,8 @@
 """Guard against slower runs, by hand: `python performance/guard.py`.
 
 Processor time per frame of a fixed rendered clip with the embedded model, over that of a calibration loop in the same process, in
-one thread. Fails if the ratio exceeds the committed reference (guard.json) by more than 15 %. After an accepted change of the
-work per frame, write a new reference with `--write`.
+one thread. Fails if the ratio exceeds the reference (guard.json, not in the repository) by more than 15 %. `--write` stores the
+reference, also after an accepted change of the work per frame.
 """
 
 import argparse

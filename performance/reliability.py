@@ -7,6 +7,7 @@ Tries the whole corpus of inputs, reads the results that the other commands left
 import argparse
 import json
 import sys
+import textwrap
 import time
 from collections import defaultdict
 from collections.abc import Iterable
@@ -94,7 +95,8 @@ def _inputs(found: dict[str, Any]) -> str:
         rows.append([label, len(trials), counts[0], noted, counts[1], counts[2], f"{longest:.1f}", largest])
     head = "input | tried | results | with a note | sentences | failures | longest, s | most memory, MB"
     limits = f"Each within {found['limit_s']} s and {found['limit_gb']:g} GiB of address space. The seed of an input is made of its name."
-    return f"### Inputs\n\n{_table(head, rows)}\n\n{limits} {found['machine']}."
+    text = textwrap.fill(f"{limits} {found['machine']}.", 118, break_on_hyphens=False)
+    return f"### Inputs\n\n{_table(head, rows)}\n\n{text}"
 
 
 def _fuzz(found: dict[str, Any]) -> str:
@@ -131,8 +133,11 @@ def _mutation(found: dict[str, Any]) -> str:
 def _coverage(found: dict[str, Any]) -> str:
     rows = [[name, f"{percent:.0f} %"] for name, percent in [*found["packages"].items(), ("**all**", found["percent"])]]
     head = "### Lines\n\nThat the default tests run, also in the processes that they start and do not kill.\n\n"
-    below = ", ".join(f"`{path.removeprefix('st4rtrack/')}` {percent:.0f}" for path, percent in found["below"].items())
-    return head + _table("part | of its lines", rows) + f"\n\nFiles below 90 %: {below}. `make coverage`."
+    below = ", ".join(
+        f"`{path.removeprefix('st4rtrack/')}` {percent:.0f}" for path, percent in found["below"].items() if (ROOT / path).exists()
+    )
+    files = textwrap.fill(f"Files below 90 %: {below}. `make coverage`.", 118, break_on_hyphens=False)
+    return f"{head}{_table('part | of its lines', rows)}\n\n{files}"
 
 
 TABLES = {"inputs": _inputs, "fuzz": _fuzz, "faults": _faults, "mutation": _mutation, "coverage": _coverage}

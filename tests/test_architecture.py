@@ -37,7 +37,6 @@ LAYERS = {
     "batch": 6,
     "doctor": 6,
     "formats": 7,
-    "presets": 8,
     "cli": 8,
     "__init__": 9,
     "__main__": 9,
