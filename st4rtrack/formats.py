@@ -62,10 +62,20 @@ class Format:
 
 
 SCENE_FILES = ("scene.json", "scene.zarr")
-_COLMAP_FILES = ("sparse/0/*.bin", "sparse/0/*.txt", "images/frame_*.jpg")
+_FRAME = f"frame_{6 * '[0-9]'}"
+"""Only names that an export writes: a folder of the user may have other frames, tables and arrays."""
+_MODEL_FILES = ("cameras", "frames", "images", "points3D", "rigs")
+_COLMAP_FILES = (*(f"sparse/0/{name}.{ending}" for name in _MODEL_FILES for ending in ("bin", "txt")), f"images/{_FRAME}.jpg")
 _PYCOLMAP = ("pycolmap", "pycolmap")
-_BLENDER_FILES = ("images/frame_*.jpg", "clouds/frame_*.npz", "*.npz")
-_NERFSTUDIO_FILES = ("images/frame_*.jpg", "masks/frame_*.png", "points.ply")
+_BLENDER_FILES = (f"images/{_FRAME}.jpg", f"clouds/{_FRAME}.npz", "static.npz")
+_NERFSTUDIO_FILES = (f"images/{_FRAME}.jpg", f"masks/{_FRAME}.png", "points.ply")
+
+_SHAPE_OF_MOTION_FILES = (
+    f"images/video/{_FRAME}.jpg",
+    f"masks/video/{_FRAME}.png",
+    f"aligned_depth_anything/video/{_FRAME}.png",
+    f"bootstapir/video/{_FRAME}_{_FRAME}.npy",
+)
 
 FORMATS: dict[str, Format] = {
     "ply": Format((".ply",), "Reconstruction as one coloured point cloud.", "st4rtrack.io.formats.ply:write_ply", tracks=False),
@@ -74,7 +84,7 @@ FORMATS: dict[str, Format] = {
         "One point cloud per frame.",
         "st4rtrack.io.formats.ply:write_ply_sequence",
         folder=True,
-        own_files=("frame_*.ply",),
+        own_files=(f"{_FRAME}.ply",),
         tracks=False,
     ),
     "splat": Format(
@@ -120,7 +130,7 @@ FORMATS: dict[str, Format] = {
         "Depth and mask of dynamic pixels as OpenEXR images.",
         "st4rtrack.io.formats.exr:write_exr",
         folder=True,
-        own_files=("frame_*.exr",),
+        own_files=(f"{_FRAME}.exr",),
         tracks=False,
         package=("OpenEXR", "OpenEXR"),
     ),
@@ -129,7 +139,7 @@ FORMATS: dict[str, Format] = {
         "Depth as 16-bit PNG and masks of dynamic pixels.",
         "st4rtrack.io.formats.png:write_png",
         folder=True,
-        own_files=("*/frame_*.png", "depth.json"),
+        own_files=(f"depth/{_FRAME}.png", f"mask/{_FRAME}.png"),
         tracks=False,
     ),
     "csv": Format((".csv",), "2D tracks as a table.", "st4rtrack.io.formats.tracks_2d:write_csv"),
@@ -138,7 +148,7 @@ FORMATS: dict[str, Format] = {
         "2D tracks as keyframes to paste into After Effects.",
         "st4rtrack.io.formats.tracks_2d:write_after_effects",
         folder=True,
-        own_files=("track_*.txt",),
+        own_files=("track_[0-9]*[0-9].txt",),
     ),
     "nuke": Format((".nk",), "2D tracks as a Tracker node of Nuke.", "st4rtrack.io.formats.tracks_2d:write_nuke"),
     "3de": Format(("_3de.txt",), "2D tracks as the text of 3DEqualizer.", "st4rtrack.io.formats.tracks_2d:write_3de"),
@@ -157,7 +167,7 @@ FORMATS: dict[str, Format] = {
         "Images, masks, depth, cameras and 2D tracks as Shape of Motion reads them.",
         "st4rtrack.io.formats.shape_of_motion:write_shape_of_motion",
         folder=True,
-        own_files=("*/video/frame_*", "droid_recon/video.npy"),
+        own_files=_SHAPE_OF_MOTION_FILES,
     ),
     "tapvid3d": Format(
         (".npz",), "Tracks, visibility and cameras as in TAPVid-3D.", "st4rtrack.io.formats.tapvid3d:write_tapvid3d"
@@ -254,6 +264,8 @@ def _selection(
     for option in options:
         if option not in known:
             raise UserError(f"{name} has no option {option}; it has {', '.join(sorted({'stride', *known} - {'progress'}))}")
+        if option.startswith(("max_", "first_")) and options[option] is not None and options[option] < 0:
+            raise UserError(f"{option} must be at least 0, got {options[option]}")
     tracks = FORMATS[name].tracks or options.get("branch") == "tracking"
     if anchor is not None:
         if not tracks:
