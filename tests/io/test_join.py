@@ -129,7 +129,7 @@ def test_join_twice_is_refused_and_overwritten_on_request(two_cameras, tmp_path)
     join_scenes(folders, tmp_path / "out", overwrite=True)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "joined.ply").write_text("mine")
-    with pytest.raises(UserError, match="joined.ply exists already"):
+    with pytest.raises(UserError, match=r"joined\.ply exists already"):
         join_scenes(folders, tmp_path / "other")
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["joined.ply"]
 

@@ -87,8 +87,7 @@ def write_csv(
     Args:
         scene: in memory or on disk.
         path: path of the file; replaced if it exists.
-        queries: CSV or npz file of query points, u,v[,frame] in source pixels; frame 0 is the first exported frame. Default: a
-            grid of anchor pixels.
+        queries: CSV or npz of u,v[,frame] in source pixels; frame 0 is the first exported one. Default: a grid of anchor pixels.
         max_tracks: Maximum number of tracks of the grid.
         first_frame: Number of the first frame.
     Raises:
@@ -111,8 +110,7 @@ def write_after_effects(scene: Scene, folder: str | Path, *, queries: Path | Non
     Args:
         scene: in memory or on disk.
         folder: existing folder; files of these names are replaced.
-        queries: CSV or npz file of query points, u,v[,frame] in source pixels; frame 0 is the first exported frame. Default: a
-            grid of anchor pixels.
+        queries: CSV or npz of u,v[,frame] in source pixels; frame 0 is the first exported one. Default: a grid of anchor pixels.
         max_tracks: Maximum number of tracks of the grid.
     """
     tracks = tracks_2d(scene, queries, max_tracks)
@@ -135,8 +133,7 @@ def write_nuke(
     Args:
         scene: in memory or on disk.
         path: path of the file; replaced if it exists.
-        queries: CSV or npz file of query points, u,v[,frame] in source pixels; frame 0 is the first exported frame. Default: a
-            grid of anchor pixels.
+        queries: CSV or npz of u,v[,frame] in source pixels; frame 0 is the first exported one. Default: a grid of anchor pixels.
         max_tracks: Maximum number of tracks of the grid.
         first_frame: Number of the first frame.
     """
@@ -170,8 +167,7 @@ def write_3de(
     Args:
         scene: in memory or on disk.
         path: path of the file; replaced if it exists.
-        queries: CSV or npz file of query points, u,v[,frame] in source pixels; frame 0 is the first exported frame. Default: a
-            grid of anchor pixels.
+        queries: CSV or npz of u,v[,frame] in source pixels; frame 0 is the first exported one. Default: a grid of anchor pixels.
         max_tracks: Maximum number of tracks of the grid.
         first_frame: Number of the first frame.
     """
