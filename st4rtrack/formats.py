@@ -66,17 +66,27 @@ class Format:
 
 
 SCENE_FILES = ("scene.json", "scene.zarr")
-_COLMAP = ("sparse/0/*.bin", "sparse/0/*.txt", "images/frame_*.jpg")
-_BLENDER = ("images/frame_*.jpg", "clouds/frame_*.npz", "*.npz")
-_NERFSTUDIO = ("images/frame_*.jpg", "masks/frame_*.png", "points.ply")
-_SHAPE_OF_MOTION = ("*/video/frame_*", "droid_recon/video.npy")
+_FRAME = f"frame_{6 * '[0-9]'}"
+"""Only names that an export writes: a folder of the user may have other frames, tables and arrays."""
+_MODEL_FILES = ("cameras", "frames", "images", "points3D", "rigs")
+_COLMAP = (*(f"sparse/0/{name}.{ending}" for name in _MODEL_FILES for ending in ("bin", "txt")), f"images/{_FRAME}.jpg")
+_BLENDER = (f"images/{_FRAME}.jpg", f"clouds/{_FRAME}.npz", "static.npz")
+_NERFSTUDIO = (f"images/{_FRAME}.jpg", f"masks/{_FRAME}.png", "points.ply")
+_SHAPE_OF_MOTION = (
+    f"images/video/{_FRAME}.jpg",
+    f"masks/video/{_FRAME}.png",
+    f"aligned_depth_anything/video/{_FRAME}.png",
+    f"bootstapir/video/{_FRAME}_{_FRAME}.npy",
+)
 
 _PLY, _IMAGES, _TRACKS = "io.formats.ply", "io.formats.posed_images", "io.formats.tracks"
 _PATHS, _DEPTH = "io.formats.camera_paths", "io.formats.depth_images"
 
 FORMATS: dict[str, Format] = {
     "ply": Format(f"{_PLY}:write_ply", "Reconstruction as one coloured point cloud.", (".ply",), tracks=False),
-    "ply-sequence": Format(f"{_PLY}:write_ply_sequence", "One point cloud per frame.", ("_ply",), ("frame_*.ply",), tracks=False),
+    "ply-sequence": Format(
+        f"{_PLY}:write_ply_sequence", "One point cloud per frame.", ("_ply",), (f"{_FRAME}.ply",), tracks=False
+    ),
     "splat": Format(
         f"{_PLY}:write_splat", "Static part as 3D Gaussians for splat viewers and trainers.", ("_splat.ply", ".ply"), tracks=False
     ),
@@ -107,7 +117,7 @@ FORMATS: dict[str, Format] = {
         f"{_DEPTH}:write_exr",
         "Depth and mask of dynamic pixels as OpenEXR images.",
         ("_exr",),
-        ("frame_*.exr",),
+        (f"{_FRAME}.exr",),
         tracks=False,
         module="OpenEXR",
     ),
@@ -115,7 +125,7 @@ FORMATS: dict[str, Format] = {
         f"{_DEPTH}:write_png",
         "Depth as 16-bit PNG and masks of dynamic pixels.",
         ("_png",),
-        ("*/frame_*.png", "depth.json"),
+        (f"depth/{_FRAME}.png", f"mask/{_FRAME}.png"),
         tracks=False,
     ),
     "csv": Format(f"{_TRACKS}:write_csv", "2D tracks as a table.", (".csv",)),
@@ -123,7 +133,7 @@ FORMATS: dict[str, Format] = {
         f"{_TRACKS}:write_after_effects",
         "2D tracks as keyframes to paste into After Effects.",
         ("_after_effects",),
-        ("track_*.txt",),
+        ("track_[0-9]*[0-9].txt",),
     ),
     "nuke": Format(f"{_TRACKS}:write_nuke", "2D tracks as a Tracker node of Nuke.", (".nk",)),
     "3de": Format(f"{_TRACKS}:write_3de", "2D tracks as the text of 3DEqualizer.", ("_3de.txt",)),

@@ -121,7 +121,7 @@ class Scene:
         """
         frame = self.anchor_index if frame is None else frame
         if isinstance(frame, bool) or frame != int(frame) or not 0 <= frame < len(self):
-            raise ValueError(f"the frame of a query must be a number from 0 to {len(self) - 1}, got {frame!r}")
+            raise ValueError(f"the frame of a query must be a number from 0 to {len(self) - 1}, got {frame:g}")
         query_px = np.asarray(query_px, dtype=np.float64)
         if query_px.ndim != 2 or query_px.shape[1] != 2:
             raise ValueError(f"query_px must be [points, 2], got {list(query_px.shape)}")

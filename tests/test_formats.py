@@ -155,6 +155,33 @@ def test_a_companion_is_kept_and_replaced_with_its_file(tmp_path) -> None:
     assert sorted(image.name for image in (files / "images").iterdir()) == ["frame_000000.jpg", "frame_000001.jpg", "mine.jpg"]
 
 
+@pytest.mark.parametrize("name", [name for name, entry in FORMATS.items() if entry.folder])
+def test_overwriting_export_leaves_no_old_frame_and_keeps_other_files(tmp_path: Path, name: str) -> None:
+    scene = exact_scene(tmp_path / "source")
+    folder, short = tmp_path / "long", export(scene, tmp_path / "short", format=name, stride=2)
+    export(scene, folder, format=name)
+    mine = (
+        "results.npz",
+        "frame_0001.exr",
+        "rgb/frame_000001.png",
+        "a/video/frame_000001.npy",
+        "images/frame_left.jpg",
+        "track_a.txt",
+    )
+    for file in mine:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_text("mine")
+    export(scene, folder, format=name, stride=2, overwrite=True)
+    files = [{str(path.relative_to(at)) for path in at.rglob("*") if path.is_file()} for at in (folder, short)]
+    assert files[0] == files[1] | set(mine)
+
+
+@pytest.mark.parametrize(("name", "option"), [("colmap", "max_points"), ("blender", "max_frame_points"), ("png", "first_frame")])
+def test_negative_number_is_refused(tmp_path: Path, name: str, option: str) -> None:
+    with pytest.raises(UserError, match=f"{option} must be at least 0, got -3"):
+        export(exact_scene(tmp_path / "source"), tmp_path / "out", format=name, **{option: -3})
+
+
 def test_the_scene_itself_is_never_written_over(tmp_path) -> None:
     folder = save_scene(synthetic_scene(), tmp_path / "scene")
     before = (folder / "scene.json").read_bytes()

@@ -93,11 +93,12 @@ def join(
     Args:
         scenes: Scene folders.
         output: Folder to write: one scene folder per scene, and joined.ply with the points of all.
-        overwrite: Replace scenes of these names in the output folder.
+        overwrite: Replace scenes of these names and joined.ply in the output folder.
     """
+    from st4rtrack.cli.process import command_line
     from st4rtrack.cli.reporter import say, wrote
     from st4rtrack.io.join import join_scenes
 
     for path in join_scenes(scenes, output, overwrite=overwrite):
         wrote(path)
-    say(f"view them in one world: st4rtrack view {output}")
+    say(f"view them in one world: {command_line('view', output)}")

@@ -34,11 +34,11 @@ def join_scenes(folders: Sequence[Path], output: Path, *, overwrite: bool = Fals
     Args:
         folders: scene folders; their cameras are known in one model (`--cameras`).
         output: folder to write.
-        overwrite: replace scenes of these names.
+        overwrite: replace scenes of these names and the point cloud.
     Returns:
         The folders of the scenes, then the point cloud.
     Raises:
-        UserError: there are fewer than two scenes, two have one name, or one has no cameras of a known model.
+        UserError: there are fewer than two scenes, two have one name, one has no cameras of a known model, or the output exists.
     """
     scenes = [load_scene(folder) for folder in folders]
     names = [folder.resolve().name for folder in folders]
@@ -53,6 +53,9 @@ def join_scenes(folders: Sequence[Path], output: Path, *, overwrite: bool = Fals
     for scene, known in zip(scenes, known_from_world, strict=True):
         moved = scene if scene is scenes[0] else moved_to_world(scene, np.linalg.inv(known_from_world[0]) @ known)
         joined.append(dataclasses.replace(moved, info=_joined_info(scene, scenes[0], world)))
+    taken = [] if overwrite else [output / name for name in (*names, CLOUD) if (output / name).exists()]
+    if taken:
+        raise UserError(f"{taken[0]} exists already; choose another folder with -o, or replace it with --overwrite")
     written = [save_scene(scene, output / name, overwrite=overwrite) for scene, name in zip(joined, names, strict=True)]
     clouds = [accumulated(scene, MAX_POINTS // len(joined)) for scene in joined]
     points, colours = (np.concatenate([getattr(cloud, name) for cloud in clouds]) for name in ("points_world", "colours"))

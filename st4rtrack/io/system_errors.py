@@ -3,7 +3,7 @@
 import errno
 from collections.abc import Iterator
 
-_GOES_ON = "then run the same command again to resume (the output is kept)"
+_GOES_ON = "then run the same command again (what is complete is kept)"
 _DEVICE_MEMORY = f"the device has no memory left; use a smaller --batch-size or --size, or --device cpu, {_GOES_ON}"
 _HOST_MEMORY = f"this machine has no memory left; use a smaller --batch-size or --size, or end other programs, {_GOES_ON}"
 _DISK_FULL = "no space is left on the disk{where}; free some"

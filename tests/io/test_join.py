@@ -124,9 +124,14 @@ def test_joined_scenes_are_shown_in_one_place_and_exported(two_cameras, tmp_path
 def test_join_twice_is_refused_and_overwritten_on_request(two_cameras, tmp_path) -> None:
     folders = [two_cameras[0] / "left", two_cameras[0] / "right"]
     join_scenes(folders, tmp_path / "out")
-    with pytest.raises(UserError, match="already holds a scene"):
+    with pytest.raises(UserError, match="out/left exists already"):
         join_scenes(folders, tmp_path / "out")
     join_scenes(folders, tmp_path / "out", overwrite=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "joined.ply").write_text("mine")
+    with pytest.raises(UserError, match=r"joined\.ply exists already"):
+        join_scenes(folders, tmp_path / "other")
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["joined.ply"]
 
 
 def test_join_on_the_command_line_writes_scenes_that_view_finds(run: Run, tmp_path) -> None:
@@ -136,6 +141,7 @@ def test_join_on_the_command_line_writes_scenes_that_view_finds(run: Run, tmp_pa
         save_scene(scene, tmp_path / name)
     code, printed = run("join", "a", "b", "-o", "out")
     assert code == 0 and "wrote out/a" in printed and "st4rtrack view out" in printed
+    assert "st4rtrack view 'one world'" in run("join", "a", "b", "-o", "one world")[1]
     assert list(_named(("out", "a"))) == ["out/a", "out/b", f"{tmp_path.name}/a"]
     code, printed = run("info", "out/b")
     assert "joined: one world with a, b" in printed

@@ -100,7 +100,8 @@ def frame_range(scene: Scene, start: int | str | None, stop: int | str | None, *
     high = len(scene) if stop is None else frame_position(numbers, time_s, "stop", stop)
     if low >= high:
         frames = f"its frames are {numbers[0]} to {numbers[-1]}, {time_s[0]:.2f} to {time_s[-1]:.2f} s"
-        raise UserError(f"the scene has no frame from start {start or 0} to before stop {stop or 'the end'}: {frames}")
+        end = "the end" if stop is None else f"before {stop}"
+        raise UserError(f"the scene has no frame from {numbers[0] if start is None else start} to {end}: {frames}")
     anchors = {frame: maps for frame, maps in scene.anchors.items() if low <= frame < high}
     if not low <= scene.anchor_index < high:
         if with_anchor:

@@ -234,8 +234,9 @@ def _tracks(scene: Scene, frames: np.ndarray, images: SceneImages, max_tracks: i
     if moving is None or not np.asarray(moving).any():
         return None
     share = float(np.asarray(moving, bool).mean())
-    pixels = choose_pixels(scene, max(1, round(max_tracks / share)), drop_least_sure=0)
+    pixels = choose_pixels(scene, round(max_tracks / share), drop_least_sure=0)
     pixels = pixels.select(np.asarray(moving, bool)[pixels.row, pixels.column])
+    pixels = pixels.select(np.linspace(0, len(pixels) - 1, min(len(pixels), max_tracks)).round().astype(int))
     rows, written = [], set(frames.tolist())
     for frame, (points, visible) in enumerate(follow(scene, pixels)):
         if frame not in written:

@@ -162,7 +162,7 @@ def _writer(write: Callable[[Tracks2D, Path], None], max_tracks: int, first_fram
         """Write 2D tracks.
 
         Args:
-            queries: CSV or npz file of query points, u,v[,frame] in source pixels. Default: a grid of anchor pixels.
+            queries: CSV or npz of u,v[,frame] in source pixels; frame 0 is the first exported one. Default: a grid of anchor pixels.
             max_tracks: Maximum number of tracks of the grid.
             first_frame: Number of the first frame.
         Raises:

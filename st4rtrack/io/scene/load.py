@@ -30,7 +30,7 @@ def load_scene(path: str | Path) -> Scene:
     header = header_of(folder, data)
     if data.get("status") != "complete":
         done = f"{len(read_journal(folder, header.num_frames))} of {header.num_frames} frames"
-        raise UserError(f"the scene in {folder} is incomplete ({done}); run the same command again to resume")
+        raise UserError(f"the scene in {folder} is incomplete ({done}); repeat the st4rtrack run command that made it, to resume")
     group = open_group(folder, "r")
     arrays: dict[str, Array] = {}
     for spec in (*header.specs, *(spec for spec in DEFERRED if spec.path in data["arrays"])):

@@ -24,7 +24,7 @@ def test_export_range_in_seconds_and_numbers_gives_the_same_times(tmp_path) -> N
 
 @pytest.mark.parametrize(
     ("start", "stop", "message"),
-    [(4, 4, "no frame from start 4 to before stop 4"), (9, None, "no frame from start 9"), ("x", None, "start must be a frame")],
+    [(4, 4, "no frame from 4 to before 4"), (9, None, "no frame from 9 to the end"), ("x", None, "start must be a frame")],
 )
 def test_export_range_without_frames_is_refused(tmp_path, start, stop, message) -> None:
     with pytest.raises(UserError, match=message):

@@ -51,6 +51,13 @@ def test_shape_of_motion_folder_reproduces_the_scene(tmp_path) -> None:
     assert (mask[row, column] == 255).all()
 
 
+def test_shape_of_motion_has_at_most_the_given_number_of_tracks(tmp_path) -> None:
+    folder = export(exact_scene(tmp_path), tmp_path / "som", format="shape-of-motion", max_tracks=7)
+    assert 0 < len(np.load(folder / "bootstapir" / "video" / "frame_000001_frame_000001.npy")) <= 7
+    with pytest.raises(UserError, match="must be at least 1, not 0"):
+        export(exact_scene(tmp_path / "b"), tmp_path / "none", format="shape-of-motion", max_tracks=0)
+
+
 def test_shape_of_motion_without_dynamic_points_is_refused(tmp_path) -> None:
     scene = exact_scene(tmp_path)
     scene.tracking.moving[:] = False
