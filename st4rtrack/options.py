@@ -24,7 +24,7 @@ class FrameSelection:
     stride: int = 1
     """Take every n-th frame, after --fps."""
     fps: float | None = None
-    """Target frame rate; surplus frames are dropped. Folder of images: its rate (else 30)."""
+    """Target frame rate; surplus frames are dropped. For a folder of images: its frame rate (default 30)."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class DeviceOptions:
     """Device and precision of the network."""
 
     device: str = "auto"
-    """Device: auto, cpu, cuda, cuda:1 or mps; batch: cuda:0,cuda:2 (auto, cuda: all)."""
+    """Device: auto, cpu, cuda, cuda:1 or mps. batch: several (cuda:0,cuda:2); auto and cuda use all GPUs."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the network; auto: bfloat16 where it is fast."""
     deterministic: bool = False
@@ -139,7 +139,7 @@ class LearningOptions:
     """Device: auto, cpu, cuda, cuda:1 or mps."""
 
     def config(self) -> dict[str, Any]:
-        """Fields of `AdaptConfig` among these that are set."""
+        """Fields of `AdaptConfig` that these options set."""
         names = ("steps", "minutes", "freeze", "learning_rate", "patience", "seed")
         values = {name: getattr(self, name, None) for name in names}
         return {name: value for name, value in values.items() if value not in (None, "auto")}
@@ -170,7 +170,7 @@ class MethodOptions:
     """Inputs of the method; every method uses only some of them."""
 
     protocol: Literal["published", "corrected", "tapvid3d"] | Any = "published"
-    """Queries at the floor of their pixel (published), or at their sub-pixel position; tapvid3d: all frames."""
+    """Queries: sampled at their pixel (published) or sub-pixel position; tapvid3d: in all frames."""
     model: str | None = None
     """Name (st4rtrack models), checkpoint, folder or hub id. Default: tiny, for st4rtrack."""
     device: str = "auto"

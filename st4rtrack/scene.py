@@ -91,8 +91,8 @@ class Scene:
     def display_confidence(self, maps: Pointmap, frame: int) -> np.ndarray | None:
         """Confidence [height, width] float32 of a frame of either branch by which display and export leave points out.
 
-        In fused geometry, measured static depth is always surer than that of dynamic objects, which would be the first to go:
-        dynamic pixels have the largest confidence of the frame.
+        In fused geometry, the measured static depth always has more confidence than the depth of dynamic objects, which would be
+        left out first: so dynamic pixels get the largest confidence of the frame.
         """
         if maps.confidence is None:
             return None
@@ -161,7 +161,7 @@ class FrameSurface:
 
     @classmethod
     def of(cls, reconstruction: Pointmap, cameras: Cameras, frame: int) -> "FrameSurface":
-        """Surface of one frame of pointmaps and cameras over time."""
+        """Surface of one frame, from pointmaps and cameras over time."""
         points, stored = np.asarray(reconstruction.points_world[frame], np.float64), reconstruction.confidence
         confidence = np.ones(points.shape[:2], np.float32) if stored is None else np.asarray(stored[frame], np.float32)
         return cls(points, confidence, np.asarray(cameras.world_from_camera[frame]), np.asarray(cameras.intrinsics[frame]))
@@ -188,7 +188,7 @@ SAME_SURFACE = 0.02
 
 @dataclass(frozen=True)
 class TrackAssignment:
-    """Anchors assigned to query positions of a frame (-1: none), positions there, and points on the surface of the frame."""
+    """Anchors assigned to query positions of a frame (-1: none), positions in their images, and surface points there."""
 
     anchor: np.ndarray
     anchor_px: np.ndarray

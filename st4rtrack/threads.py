@@ -34,9 +34,9 @@ _started: ContextVar[list[Generator[Any, None, None]] | None] = ContextVar("star
 
 @contextmanager
 def stop_workers_on_exit() -> Iterator[None]:
-    """Stop all workers that `prefetch` started in the block at its end, last one first.
+    """At the end of the block, stop all workers that `prefetch` started in it, last one first.
 
-    Also after an error whose traceback, and with it every generator in it, is still referenced."""
+    Also after an error whose traceback still references their generators."""
     started: list[Generator[Any, None, None]] = []
     token = _started.set(started)
     try:

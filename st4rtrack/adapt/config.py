@@ -80,7 +80,7 @@ ANCHORED_WEIGHT = 10.0
 
 
 def default_config(model: ModelConfig) -> dict[str, Any]:
-    """Defaults of a network: those of the paper, or for a network without decoders, of its monocular head."""
+    """Default configuration of a network: that of the paper; without decoders, that of a monocular head."""
     if model.head != "monocular":
         return {}
     return {"learning_rate": MONOCULAR_LEARNING_RATE, "freeze": "encoder", "frames": MONOCULAR_FRAMES, "precision": "float32"}

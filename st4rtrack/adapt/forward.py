@@ -48,7 +48,7 @@ def predict(model: St4RTrack, inputs: FrameInputs, frames: np.ndarray, precision
 def solve_cameras(
     maps: TwoPointmaps, *, refine: bool, inputs: FrameInputs | None = None, frames: np.ndarray | None = None
 ) -> Solved:
-    """Estimate the focal length from the anchor's tracking and each pose from the frame's reconstruction (paper section 3.3).
+    """Estimate the focal length from the anchor's tracking points and each pose from the frame's reconstruction (paper section 3.3).
 
     Focal length and robust pose are detached, as in the paper; with `refine`, gradients flow through a Gauss-Newton step (Eq. 13,
     14); without, the cameras are those of the pipeline. Unsolved frames are left out. `inputs` and `frames` [F], the frame

@@ -103,7 +103,7 @@ def frame_inputs(model: St4RTrack, video: Video, folder: Path, known: KnownVideo
                 tokens.append(mapped(folder, f"tokens{number}", (len(video), *part.shape[1:]), np.float32))
             tokens[number][start : start + batch] = part.float().cpu().numpy()
     if unsolved:
-        logger.warning("%s: no pose for %d of %d frames, left out", video.name, len(unsolved), len(video))
+        logger.warning("%s: %d of %d frames have no pose and are left out", video.name, len(unsolved), len(video))
     return FrameInputs(rgb, tuple(tokens), grid, None if known is None else known.intrinsics, unsolved)
 
 

@@ -238,7 +238,7 @@ def _measure(task: Task, learning: Learning) -> None:
 def error_ratio(base: dict[str, Any], now: dict[str, Any], least: float = LEAST_GAIN) -> float:
     """Geometric mean of the ratios of the errors in 2D and in depth to those of the base model.
 
-    Infinite unless both fall by the share `least`, or if dynamic points change their depth without a teacher that knows it.
+    Infinite if one of them falls by less than the share `least`, or if dynamic points without teacher depth change their depth.
     """
     pairs = zip(errors_of(base), errors_of(now), strict=True)
     ratios = [after / before for before, after in pairs if before and after is not None and math.isfinite(after / before)]

@@ -45,7 +45,7 @@ class Measurement:
 
 
 def errors_of(row: Mapping[str, Any]) -> tuple[float, float | None]:
-    """Errors in 2D and in depth of a measurement as plain values; without a depth teacher, the distance of the branches."""
+    """Errors in 2D and in depth of a measurement as plain values; without a depth teacher, 2D error and branch distance."""
     return row["error_px"], row["agreement"] if row["depth_error"] is None else row["depth_error"]
 
 
@@ -156,7 +156,7 @@ def _far_px(
 
 
 def _depth_error(depth: np.ndarray, teacher: np.ndarray, visible: np.ndarray) -> np.ndarray:
-    """|Log-depth error| [F, N] against the teacher, after the median of a frame; NaN where unknown."""
+    """|Log-depth error| [F, N] against the teacher, minus the median of each frame; NaN where unknown."""
     known = visible & (teacher > 0) & (depth > 0)
     error = np.where(known, np.log(np.where(known, depth, 1) / np.where(known, teacher, 1)), np.nan)
     for row in np.flatnonzero(known.any(axis=1)):

@@ -194,7 +194,7 @@ class DepthTask:
 
     @cached_property
     def network(self) -> MonocularNetwork:
-        """The trained part, which shares the weights of the model."""
+        """Trained part of the network, which shares the weights of the model."""
         return self.model.monocular_network()
 
     @property
@@ -260,7 +260,7 @@ class DepthTask:
 
     @staticmethod
     def _reprojection(video: DepthVideo, t: int, points: np.ndarray, depth: np.ndarray) -> np.ndarray:
-        """Distance in pixels of points of a frame, at their depth, from their queries in the anchor."""
+        """Distance in pixels of the track points of a frame, projected to the anchor at `depth`, from their queries."""
         in_camera = unproject(video.tracks.tracks_px[t, points].astype(np.float64), depth, video.intrinsics[t])
         in_anchor = transform_points(video.world_from_camera[t], in_camera)
         with np.errstate(all="ignore"):
@@ -297,6 +297,6 @@ def depth_terms(log_depth: Tensor, target: Tensor, base: Tensor) -> dict[str, Te
 
 
 def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over frames with any of the mean of masked values [F, h, w]."""
+    """Mean over frames of the mean of each frame's masked values [F, h, w]; frames without any do not count."""
     counts = mask.sum((1, 2))
     return ((values * mask).sum((1, 2)) / counts.clamp(min=1)).sum() / (counts > 0).sum().clamp(min=1)

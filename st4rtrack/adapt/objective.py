@@ -43,7 +43,7 @@ def batch(step: int, lengths: list[int], tracks: list[int], frames: list[int], c
 
 
 def turn_of(step: int, count: int, seed: int) -> tuple[int, np.random.Generator]:
-    """Video of a step among `count`, each used once per turn, and the random numbers of the step."""
+    """Index of the video of a step (each of `count` is used once per turn), and the random generator of the step."""
     turn, place = divmod(step, count)
     return int(np.random.default_rng([seed, 2, turn]).permutation(count)[place]), np.random.default_rng([seed, 3, step])
 
@@ -179,7 +179,7 @@ def _reconstruction(maps: TwoPointmaps, video: AdaptVideo, frames: np.ndarray, *
 def _unmeasured_tracks(
     video: AdaptVideo, solved: Solved, points: np.ndarray, seen: _TrackPredictions, measured: Tensor
 ) -> KnownDepth:
-    """Depth of the tracks without teacher depth, visible or not, and what it would be if they were static."""
+    """Depth of the tracks without teacher depth, visible or not; and the depth that they would have if they were static."""
     still = torch.from_numpy(video.still[points]).to(seen.in_camera)
     depth = transform_points(solved.camera_from_world, still.expand_as(seen.in_camera)).detach()[..., 2]
     return KnownDepth(seen.in_camera[..., 2], depth, ~measured & (depth > 0))

@@ -76,7 +76,7 @@ def _require_tracks(tracks: TeacherTracks, held_out: np.ndarray, name: str) -> N
     for purpose, chosen in (("learn from", ~held_out), ("measure on", held_out)):
         if not np.delete(tracks.visible[:, chosen], ANCHOR, axis=0).any():
             raise UserError(
-                f"{name}: {tracks.name} tracks no point beyond the first frame to {purpose}; "
+                f"{name}: {tracks.name} has no points to {purpose} that are tracked beyond the first frame; "
                 "choose other frames with --start and --stop, or another teacher with --tracks"
             )
 
@@ -142,7 +142,7 @@ def log_scales(teacher: TeacherDepth, depth: np.ndarray, world_from_camera: np.n
     """Log scale factors from the teacher's depth to the units of the prediction.
 
     A teacher without cameras has one scale per frame: the median ratio of base-model to teacher depth. A teacher with cameras has
-    one scale for all frames, from camera baselines, where prediction and teacher agree best; for static cameras, from all depth.
+    one scale for all frames: from the camera baselines, on which both agree best; for static cameras, from all depth.
     """
     ratios = []
     for predicted, wanted in zip(depth, teacher_pixels(teacher.depth, depth), strict=True):
@@ -244,7 +244,7 @@ def held_out_tracks(
     """Select the held-out tracks [N] bool: those in a share of the image squares, drawn at random from a seed.
 
     The same share of squares with dynamic points and of the others is drawn, so that both are measured. Of several squares, at
-    least one is held out and at least one is not. `cell`: side of the squares in long image sides.
+    least one is held out and at least one is not. `cell`: side of the squares relative to the long image side.
     """
     side = cell * max(height, width)
     cells = np.floor(query_px / side).astype(np.int64) @ (1 << 20, 1)

@@ -72,7 +72,7 @@ def adapt_videos(
         progress: called with (steps done, total steps).
         options: teachers, loss, frozen parts and the other `AdaptOptions`; `tracks`, `depth` and `loss` may be objects too.
         frames: frames of each video to process.
-        scene: scene of the only video by the base model, to which the built-in teachers of a network without decoders then refer.
+        scene: scene of a single video, made by the base model; the built-in teachers of a network without decoders read it.
         keywords: fields of `options` and `frames` by name: `adapt_videos(["a.mp4"], steps=100, stop=50)`.
     Returns:
         The adapted network with its files and metrics; the base model if there was no improvement.

@@ -71,7 +71,7 @@ def _matches(pattern: str, output: Path) -> list[Path]:
 
 
 def _videos_in(path: Path) -> list[Path]:
-    """Videos of a path: a file or folder of images itself; for other folders the video files in it (itself if none)."""
+    """Videos of a path: a file or folder of images is one; of another folder, its video files (if none, the folder)."""
     if not path.is_dir() or path.suffix == ".zarr" or (path / SCENE_ZARR).is_dir():
         return [path]
     content = sorted(path.iterdir(), key=_natural)

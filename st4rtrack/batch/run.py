@@ -56,7 +56,7 @@ def reconstruct_videos(
         Outcomes of the videos, in the order of `find_jobs`.
     Raises:
         UserError: there is no video, no worker can start (model cannot be loaded, device is missing), or another batch
-            another batch writes to `output`.
+            writes to `output`.
     """
     output, options = Path(output), options or BatchOptions()
     if output.exists() and not output.is_dir():
@@ -137,7 +137,7 @@ def _run(
 
 
 def _state_corrected(outcome: Outcome, frames_before: int) -> Outcome:
-    """Correct the state of a scene completed by a worker that was then killed: its successor cannot know that it is new."""
+    """Correct the state of a scene that a worker completed before it was killed: the next worker reports "already there"."""
     made_now = outcome.state == "already there" and frames_before < outcome.frames
     return replace(outcome, state="made") if made_now else outcome
 

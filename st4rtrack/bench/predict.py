@@ -139,7 +139,7 @@ def _require_folder(output: Path, manifest: dict[str, Any], overwrite: bool) -> 
 
 @lru_cache(maxsize=1)
 def _prepared(method: str, options: MethodOptions, workers: int, output: Path, manifest: str) -> Method:
-    """Make the method of this process, with its share of the cores; then the folder, only if the method is accepted."""
+    """Make the method of this process, with its share of the cores; then the folder, so that invalid options leave none."""
     if workers > 1:  # before PyTorch is imported
         import cv2
 

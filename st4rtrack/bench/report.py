@@ -54,7 +54,7 @@ class Section:
 
     @property
     def sets(self) -> list[str]:
-        """WorldTrack sets of all its sequences, in the order of the files."""
+        """WorldTrack sets of the sequences of this section, in the order of its files."""
         return list(dict.fromkeys(set_of(name) for one in self.group.scores for name in one.sequences))
 
 

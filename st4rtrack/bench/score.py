@@ -324,7 +324,7 @@ def _mean_of(parts: list[Row]) -> Row:
 
 
 def _mean_curve(curves: list[Row]) -> Row:
-    """Pool curves: each bin is weighted by its points. Sequences may have different numbers of frames."""
+    """Average error curves of sequences of any length; each bin is weighted by its number of points."""
     longest = max(curves, key=lambda curve: len(curve["points"]))
     pooled: Row = {key: longest[key] for key in longest if key not in ("points", "apd", "epe")}
     bins = [[curve for curve in curves if len(curve["points"]) > k] for k in range(len(longest["points"]))]

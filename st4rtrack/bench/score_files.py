@@ -87,7 +87,7 @@ def _summed_up(rows: dict[str, Row], protocol: Protocol) -> dict[str, Any]:
 
 
 def set_of(sequence: str) -> str:
-    """Set of a sequence: its folder."""
+    """Name of the set of a sequence: the folder part of its name."""
     return sequence.rpartition("/")[0] or NO_SET
 
 
@@ -117,7 +117,7 @@ TRUTH_OF = {"tracks_XYZ": "tracks_world", "depth_map": "reconstruction_world"}
 
 
 def _score_one(task: tuple[str, Path, Path, Protocol, bool]) -> dict[str, Row]:
-    """Rows of the method ("") and of each bound, which has the same parts only."""
+    """Rows by name: "" is the method, the others are the bounds, reduced to the parts that the method has."""
     name, source, file, protocol, bounds = task
     sequence = read_worldtrack(source, name=name, num_frames=protocol.num_frames)
     rows = {"": score_sequence(sequence, read_prediction(file, sequence), protocol)}
@@ -169,7 +169,7 @@ def summary(scores: dict[str, Any]) -> str:
 
 
 def _listed(part: dict[str, Any], **formats: str) -> str:
-    """Metrics of a part by their formats, without those that it lacks."""
+    """Format the metrics of a part; missing ones are left out."""
     shown = (
         re.sub("{.*}", "unknown", text) if part[name] is None else text.format(part[name])
         for name, text in formats.items()

@@ -129,7 +129,7 @@ def group_by_protocol(scores: Iterable[Scores]) -> list[Group]:
 
 
 def _bounds(members: list[Scores]) -> list[Scores]:
-    """Bounds of the members, once for each choice of sequences, without those that are members themselves."""
+    """Bounds of the score files of a group, once per set of sequences, unless they are files of the group."""
     distinct = {(one.label, *sorted(one.sequences)): one for member in members for one in reversed(member.bounds)}
     scored = {(one.label, *sorted(one.sequences)) for one in members}
     return _distinguished([replace(one, label=f"{one.label} (bound)") for key, one in distinct.items() if key not in scored])

@@ -98,7 +98,7 @@ class Column(NamedTuple):
         return ("", None) if figure.get("unit", "count") == "count" else (str(figure["unit"]), figure["better"])
 
     def name(self) -> str:
-        """Name, unit and better direction."""
+        """Heading of a metric: name, unit and an arrow for the better direction."""
         unit, better = self.unit_and_direction
         name = NAMES.get(self.figure, self.figure.replace("_", " "))
         return " ".join(filter(None, (name, unit and f"({unit})", _ARROWS.get(better or ""))))
@@ -170,7 +170,7 @@ class Table:
 
 
 def note_letters() -> dict[str, str]:
-    """Keys of notes on transcribed rows -> a, b, c."""
+    """Map from the keys of notes on transcribed rows to the letters a, b, c."""
     return {key: chr(ord("a") + k) for k, key in enumerate(read_published().notes)}
 
 
@@ -239,7 +239,7 @@ def _part_table(part: Part, scores: Sequence[Scores], published: bool) -> Table:
 
 
 def _counted(part: str) -> str:
-    """What the metrics of a part are counted in."""
+    """What a part counts: "frames" or "points"."""
     return "frames" if part in ("cameras", "static") else "points"
 
 
@@ -264,7 +264,7 @@ def _transcribed(row: PublishedRow, part: Part, sets: list[str], with_mean: bool
 
 
 def _plain(value: object) -> object:
-    """Convert to what JSON returns (for comparison)."""
+    """Convert a value to the result of writing and reading it as JSON, for comparison."""
     return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 

@@ -40,7 +40,7 @@ class Matches:
     size: tuple[int, int]
 
     def at_one_focal(self, zoom: np.ndarray) -> "Matches":
-        """Matches as seen with the focal length of the anchor; `zoom` [frames] is that of the frames over it."""
+        """Matches rescaled to the focal length of the anchor; `zoom` [frames]: focal lengths of the frames over it."""
         centre = np.array([self.size[1] / 2, self.size[0] / 2])
         return replace(self, frame_px=centre + (self.frame_px - centre) / zoom[:, None, None])
 

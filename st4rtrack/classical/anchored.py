@@ -1,8 +1,8 @@
 """Geometry of the frames of a video relative to its anchor: flow, camera and known depth, frame by frame in constant memory.
 
-Cameras are, in this order: provided by the user; those of the global solver, where the camera translates; the identity of a fixed
-camera, or the rotations of a rotating one (`registration.py`); or registered by PnP against the depth of a reference frame, initially
-the anchor, which is known, triangulated, or that of a depth prior. The flow from the anchor is chained along.
+Sources of cameras, in this order: the user; the global solver, if the camera translates; the identity of a fixed camera, or the
+rotations of a rotating one (`registration.py`); PnP against the depth of a reference frame (initially the anchor), which is known,
+triangulated, or from a depth prior. The flow from the anchor is chained over the frames.
 
     geometry = AnchoredGeometry.of(anchor_rgb, frames_after_it, solve=solve).with_prior(prior)
     for index, rgb in frames_after_it: two_view = geometry.next(rgb, index)
@@ -282,7 +282,7 @@ class AnchoredGeometry:
         return None if self._known.static is None else self._known.static(index)
 
     def _is_still(self) -> bool:
-        """Whether enough of the image has not moved since the anchor."""
+        """Whether a sufficient share of the matched image has not moved since the anchor."""
         matched = self._reference.visible()
         still = length(self._reference.chain.forward) < STILL_PX
         return bool((still & matched).sum() >= MIN_STILL_SHARE * max(matched.sum(), 1))
@@ -335,7 +335,7 @@ class AnchoredGeometry:
 def _with_solver(
     user: KnownVideo, motion: CameraMotion | None, solve: SolveCameras | None
 ) -> tuple[KnownVideo, CameraMotion | None]:
-    """Known geometry completed by the solver where the camera may translate, and the camera motion if it is of use."""
+    """Known geometry, completed by the solver if the camera may translate; camera motion unless cameras or depth are known."""
     complete = user.world_from_camera is not None and user.focal_px is not None
     solved = None
     if solve is not None and motion is not None and not complete and (motion.may_translate or motion.kind == "dolly_zoom"):

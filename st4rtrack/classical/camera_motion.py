@@ -51,7 +51,7 @@ MIN_DOLLY_FORWARD, MIN_OPPOSITE_SHARE, MIN_OPPOSITE_POINTS = 0.95, 0.08, 14
 against the motion. If nothing is nearer than the subject, there are none, and a dolly zoom cannot be distinguished from backward
 motion."""
 GOOD_PARALLAX = np.deg2rad(0.75)
-"""Minimum rotation residual of the upper quarter of the static points for good parallax: six times the flow error at 256 px."""
+"""Minimum upper quartile of the rotation residuals (radians) for good parallax: six times the flow error at 256 px."""
 
 MotionKind = Literal["unknown", "fixed", "rotation", "zoom", "dolly_zoom", "forward", "general"]
 WITHOUT_DEPTH = ("fixed", "rotation", "zoom", "dolly_zoom")
@@ -83,7 +83,7 @@ class _FrameEvidence(NamedTuple):
         zoom: factor of the focal length under the zoom model.
         forward: component of the unit translation along the optical axis.
         opposite_share: share of points that move against the others along the epipolar lines.
-        parallax: angle of the upper quarter of the static points.
+        parallax: upper quartile of the rotation residuals over the same inliers, as an angle in radians.
     """
 
     rotation_share: float

@@ -97,8 +97,8 @@ def _length(vectors: np.ndarray) -> np.ndarray:
 def carried_flow(field: np.ndarray, along: np.ndarray) -> np.ndarray:
     """Warp a field [height, width, 2] forward along a flow; with the flow itself, this predicts constant motion.
 
-    Coarse, since it only initialises a search. Of several pixels with one target, the fastest is used; without one, the value
-    stays.
+    Coarse, since it only initialises a search. Where several pixels meet, the fastest is used; where none arrives, the value is
+    unchanged.
     """
     height, width = (max(1, side // CARRY_COARSER) for side in field.shape[:2])
     small, moves = (cv2.resize(each, (width, height), interpolation=cv2.INTER_NEAREST) for each in (field, along))
@@ -131,7 +131,7 @@ class FlowChain:
         self.backward = backward + sample_flow(self.backward, reached(backward))
 
     def correct(self, direct: np.ndarray, direct_back: np.ndarray) -> None:
-        """Replace the chained by the direct flow where that passes the forward-backward check, to remove drift.
+        """Replace the chained flow by the direct flow where that passes the forward-backward check, to remove drift.
 
         Suits static points; a small object that moved far is easily matched to its background.
         """

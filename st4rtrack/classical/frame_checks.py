@@ -88,7 +88,7 @@ class _Direction:
 
     Attributes:
         past: the last frames, each with the length of the image motion up to it and the matched share of the step after it.
-        lost: a frame and a later one that shows nothing of it, until another one confirms it.
+        lost: a frame and a later frame that shows nothing of it, until a third frame confirms it.
     """
 
     last: _Frame

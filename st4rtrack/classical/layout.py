@@ -225,7 +225,7 @@ def _copy_correlation(frames: np.ndarray, bar: int) -> float:
 
 
 def _deviation(frames: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    """90th percentile over frames of the distance [height, width] from a colour: in brightness, or a quarter of it in colour."""
+    """90th percentile over frames of the distance [height, width] from a colour: in brightness or, at a quarter, in a channel."""
     difference = frames.astype(np.float32) - colour.astype(np.float32)
     brightness = difference @ np.array([0.299, 0.587, 0.114], np.float32)
     distance = np.maximum(np.abs(brightness), np.abs(difference).max(-1) / 4)

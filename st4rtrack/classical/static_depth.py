@@ -55,7 +55,7 @@ class StaticDepth:
         return self.depth > 0
 
     def merged(self, other: "StaticDepth") -> "StaticDepth":
-        """Of two depths of a frame, in every pixel the one with the smaller expected error."""
+        """Merge two depths of a frame: in every pixel, take the one with the smaller expected error."""
         better = self.log_error <= other.log_error
         return StaticDepth(np.where(better, self.depth, other.depth), np.where(better, self.log_error, other.log_error))
 

@@ -176,7 +176,7 @@ def pixels_of_points(points: np.ndarray, focal_px: float, size: tuple[int, int])
 
 
 def _without_parallax(forward: np.ndarray, backward: np.ndarray, anchor_from_frame: np.ndarray, focal_px: float) -> TwoView:
-    """Two-view geometry without depth; the pose is a rotation at most."""
+    """Two-view geometry without depth and translation: only the rotation of the pose is used."""
     turned = rigid(anchor_from_frame[:3, :3], np.zeros(3))
     unknown = np.zeros(forward.shape[:2], np.float32)
     return TwoView(forward, backward, unknown, unknown, turned, focal_px)

@@ -101,7 +101,7 @@ def _options(command: Any) -> Iterator[str]:
 
 
 def _missing(command: Command, text: str, content: str) -> list[str]:
-    """Missing required arguments in the parser's output: in a sentence, or one per line; positional ones by type."""
+    """Missing required arguments that the parser lists in a sentence, or one per line; positional ones by type."""
     if found := re.search(r"arguments are required: (.*)", text):
         listed = found[1].split(", ")
     elif "Missing from" in text:

@@ -86,7 +86,7 @@ def adaptation(
 
 
 def _require_same(output: Path, options: dict[str, Any]) -> None:
-    """Check that all rows in a folder share their options, apart from what their names say."""
+    """Check that all rows in a folder share their options, except those in their names."""
     from st4rtrack.io.files import write_whole
     from st4rtrack.io.text import differences
     from st4rtrack.types import UserError

@@ -1,4 +1,4 @@
-"""`st4rtrack info` and `join`: summary of a scene folder; scenes with cameras of one model, in one world."""
+"""`st4rtrack info` and `join`: summary of a scene folder; joining of scenes into one world frame."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +57,7 @@ def _facts(scene: "Scene", path: Path) -> dict[str, Any]:
 
 
 def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield names and texts of the facts."""
+    """Yield the name and the text of each fact of a scene."""
     size = f"{facts['width']}x{facts['height']} pixels, {facts['seconds']:.2f} s, {facts['bytes'] / 1e6:.1f} MB"
     yield "scene", f"{facts['frames']} frames of {size} in {facts['folder']}"
     source = facts["source"]

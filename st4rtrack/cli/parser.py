@@ -107,9 +107,10 @@ def refuse_renamed(arguments: Sequence[str]) -> None:
 
 @functools.cache
 def described(command: Command) -> Command:
-    """Wrap a command for tyro in a function of the same signature that returns the call.
+    """Wrap a command for tyro in a function of the same signature that returns the call without executing it.
 
-    Its help shows placeholders instead of types, and no default if there is none. An exit can only be the parser's.
+    Its help shows placeholders instead of types, and no default if there is none. So a
+    `SystemExit` while parsing always comes from the parser.
     """
 
     def called(*arguments: Any, **options: Any) -> Callable[[], Any]:
@@ -159,7 +160,7 @@ def _default(label: str, words: Sequence[str]) -> str:
 
 
 def _metavar(name: str, hint: Any) -> str | None:
-    """Placeholder of a value in help; `None` for flags, and if the function defines one."""
+    """Placeholder of a value in help; `None` for flags, and where the function itself defines a placeholder."""
     metadata = getattr(hint, "__metadata__", ())
     kinds = [kind for kind in _kinds(hint) if kind is not type(None)]
     if kinds == [bool] or any(getattr(entry, "metavar", None) for entry in metadata):

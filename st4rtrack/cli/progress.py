@@ -61,7 +61,7 @@ class Progress(contextlib.ExitStack):
         self.callback(self._end_preparation)
 
     def preparation(self, share: float) -> None:
-        """Show the share 0..1 of what precedes the first item, with its own bar."""
+        """Show the completed share 0..1 of the preparation before the first item, in a bar of its own."""
         if self._prepared.is_set():  # the video is read again
             return
         reporter().progress(round(share, 3), 1, "preparation")

@@ -110,7 +110,7 @@ def _adapted(video: "Video", minutes: float, arguments: dict[str, Any]) -> "Scen
 
 
 def _refuse_scene(path: str) -> None:
-    """Refuse a scene folder: its frames would be reconstructed anew, which is hardly what was meant."""
+    """Refuse a scene folder: reconstructing its frames again is hardly intended."""
     from st4rtrack.cli.process import command_line
     from st4rtrack.formats import SCENE_FILES
     from st4rtrack.types import UserError

@@ -35,7 +35,7 @@ class DepthFrame:
 
 
 class DepthFrameSource(Protocol):
-    """Source of depth frames; an index always gives the same frame. Multi-view depth of real clips is another (`scaled`)."""
+    """Source of depth frames; an index always gives the same frame."""
 
     def __len__(self) -> int: ...
 
@@ -199,7 +199,7 @@ def crop_frame(
 def _resample(
     image: np.ndarray, start: tuple[float, float], crop: tuple[float, float], size: tuple[int, int], *, smooth: bool
 ) -> np.ndarray:
-    """Crop and resize; `start` and `crop` are shares of its sides, rounded to whole pixels (error at most half a pixel)."""
+    """Crop and resize; `start` and `crop` are relative to its sides, rounded to whole pixels (error at most half a pixel)."""
     rows, columns = (
         slice(round(s * n), max(round((s + c) * n), round(s * n) + 1))
         for s, c, n in zip(start, crop, image.shape[:2], strict=True)

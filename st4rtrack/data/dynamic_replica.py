@@ -109,7 +109,7 @@ def camera_from_viewpoint(viewpoint: dict[str, Any]) -> np.ndarray:
 
 
 def _presence(root: Path) -> Callable[[Any], bool]:
-    """Existence check of the file of a part; each folder is listed once, which is much faster than checking every file."""
+    """Make a function that checks whether the file of a part exists; it lists each folder once, which is much faster."""
 
     @cache
     def names(folder: Path) -> set[str]:

@@ -81,7 +81,7 @@ def draw_world_times(rng: np.random.Generator, seconds: float) -> np.ndarray:
 
 
 def track_pixels(clip: "ProceduralClip | WorldClip", order: np.ndarray | None = None) -> TrackedClip:
-    """Project the tracks of a clip, whose frames are put in an order: the anchor first."""
+    """Project the tracks of a clip; its frames are reordered, the anchor first."""
     arrays = (clip.rgb, clip.intrinsics, clip.world_from_camera, clip.tracking_points_world, clip.visible)
     rgb, intrinsics, cameras, points, visible = arrays if order is None else (array[order] for array in arrays)
     assert clip.moving is not None

@@ -17,7 +17,7 @@ CAMERA_SHARES = (0.06, 0.19, 0.31, 0.29, 0.15)
 
 @dataclass(frozen=True)
 class ProceduralConfig:
-    """Rendering options; the defaults are a mixture of everything."""
+    """Rendering options; the defaults sample all kinds of cameras, scenes and motions."""
 
     # height, width: pixels, landscape or portrait
     height: int = 192
@@ -115,7 +115,7 @@ class Sampler:
 
 
 def named_choice(sampler: Sampler, name: str, names: tuple[str, ...], shares: tuple[float, ...]) -> torch.Tensor:
-    """Index [B] of `name` in `names`, or sampled by `shares` if it is "mixed". Draws a number in either case."""
+    """Index [B] of `name` in `names`; for "mixed", sampled by `shares`. Later samples do not depend on `name`."""
     drawn = sampler.choice(shares)
     return drawn if name == "mixed" else torch.full_like(drawn, names.index(name))
 

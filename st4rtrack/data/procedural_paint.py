@@ -96,7 +96,7 @@ def sample_faces(sampler: Sampler, parts: int, outdoors: torch.Tensor) -> torch.
 
 
 def _sky(sampler: Sampler) -> torch.Tensor:
-    """Paint row [B, 19] of the sky: white clouds on blue or two greys, from the cloud textures (number 0 of each round)."""
+    """Paint row [B, 19] of the sky: white clouds on blue or two greys, from the cloud textures (every `NUM_KINDS`-th)."""
     tile = sampler.log_uniform(2.5, 9.0)
     zero = torch.zeros_like(tile)
     frame = torch.stack([1 / tile, zero, zero, 1 / tile], -1)
@@ -145,7 +145,7 @@ LONGEST_BLUR = 0.025  # share of the image width
 def develop(colour: torch.Tensor, optics: Optics, flow_px: torch.Tensor, seed: int, first: int) -> torch.Tensor:
     """Convert linear colour [B, F, 3, H, W] to images [B, F, H, W, 3] uint8; flow_px [B, F, 2]: mean image motion between frames.
 
-    Each scene has the noise of its number `first` + row. JPEG is applied on the CPU only.
+    The noise of a scene is seeded by its number, `first` + row. JPEG is applied on the CPU only.
     """
     pictures = []
     for row, one in enumerate(colour):

@@ -1,4 +1,4 @@
-"""Required and optional packages and codecs; read from the package's own metadata."""
+"""Required and optional packages, from the metadata of st4rtrack; and codecs of PyAV."""
 
 from dataclasses import dataclass
 from importlib import metadata

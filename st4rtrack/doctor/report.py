@@ -56,7 +56,7 @@ class MemoryNeed:
     Attributes:
         parameters: number of weights.
         weights, activations: bytes of the weights in the precision of the network, and of the largest sum of live tensors.
-        frames: description of the frames at once, and bytes of a frame in a scene.
+        frames: description of the frames processed at once, and bytes of a frame in a scene.
         host: main memory: libraries, loading (float32 weights and their converted copy) and, on the CPU, the run.
         device: memory of the GPU; 0 on the CPU.
     """
@@ -198,7 +198,7 @@ def _checked_precisions(found: Diagnosis, device: torch.device, dtype: str) -> d
 
 
 def _add_model(found: Diagnosis, name: str, size: int | None, dtype: torch.dtype, device: torch.device) -> None:
-    """Add the precision of a model, and whether it fits in memory: first that of the host, then that of the device."""
+    """Add the precision of a model, and whether it fits in host memory and, if so, in device memory."""
     need = MemoryNeed.of(name, device, dtype, size)
     needed, memory, free = need.host, "memory", machine.memory_bytes()[1]
     if need.device and needed <= free:  # it can be loaded; then it runs elsewhere

@@ -80,7 +80,7 @@ class Lens:
         return (*self.coefficients, *(0.0,) * count)[:count]
 
     def ideal_from_source(self, source_px: np.ndarray) -> np.ndarray:
-        """Pixels [..., 2] of the ideal image from those of the distorted image."""
+        """Undistort pixels [..., 2]: from the distorted to the ideal image."""
         pixels = np.asarray(source_px, np.float64).reshape(-1, 2)
         if not len(pixels):
             return pixels.reshape(np.shape(source_px))
@@ -101,7 +101,7 @@ class Lens:
         return rays * (fx, fy) + (cx, cy)
 
     def source_from_ideal(self, ideal_px: np.ndarray) -> np.ndarray:
-        """Pixels [..., 2] of the distorted image from those of the ideal image."""
+        """Distort pixels [..., 2]: from the ideal to the distorted image."""
         fx, fy, cx, cy = self.ideal
         rays = (np.asarray(ideal_px, np.float64) - (cx, cy)) / (fx, fy)
         return self._distorted(rays.reshape(-1, 2)).reshape(rays.shape)
@@ -117,7 +117,7 @@ class Lens:
         return cv2.projectPoints(points, np.zeros(3), np.zeros(3), camera, coefficients)[0][:, 0]
 
     def resized(self, scale: tuple[float, float], offset_px: tuple[float, float]) -> "Lens":
-        """Lens for other pixels of the distorted image, of which `scale * pixel + offset_px` are the present ones."""
+        """Lens of the distorted image after a resize or crop; `scale * pixel + offset_px` maps its new pixels to the old ones."""
         (fx, fy, cx, cy), (su, sv), (u, v) = self.camera, scale, offset_px
         return replace(self, camera=(fx / su, fy / sv, (cx - u) / su, (cy - v) / sv))
 

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class HintInputs:
-    """What the hints of a video are computed from.
+    """Inputs of the camera estimation of a video.
 
     Attributes:
         video: at network size.
@@ -99,7 +99,7 @@ def solved_cameras(inputs: HintInputs, min_parallax_deg: float = 0.0) -> KnownVi
 
 @timed("solver")
 def turning_cameras(inputs: HintInputs) -> KnownVideo | None:
-    """Known geometry with rotations and focal lengths added of a camera that zooms and does not translate; else `None`."""
+    """Known geometry plus rotations and focal lengths of a camera that zooms without translation; `None` for others."""
     content, known, anchor_index = inputs.content, inputs.known, inputs.anchor_index
     to_working = working_scale(content.height, content.width)
     to_network = inputs.scale[0] / to_working

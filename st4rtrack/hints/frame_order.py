@@ -80,11 +80,11 @@ class OrderedFrames:
 
     @property
     def units(self) -> Units:
-        """Units of the known geometry in the geometry; `None` where it does not contain it."""
+        """Units of the known geometry that the classical geometry contains; `None` for what it does not contain."""
         return Units() if self.geometry is None else self.geometry.units
 
     def frames(self, done: Sequence[bool] | np.ndarray) -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
-        """Index, image and view of every frame that is not done.
+        """Index, image and two-view geometry of every frame that is not done.
 
         Frames that are done are read again where flow and cuts must be tracked through them.
         """
@@ -96,7 +96,7 @@ class OrderedFrames:
 
     @property
     def all_unsolved(self) -> set[int]:
-        """`unsolved`, plus frames read before their cut was detected; once all are read."""
+        """`unsolved`, plus frames that were read before their cut was detected; complete once all frames are read."""
         return self.unsolved | {index for index in range(len(self.video)) if self._is_beyond_cut(index)}
 
     def _along(self, direction: range, done: Sequence[bool] | np.ndarray) -> Iterator[tuple[int, np.ndarray, TwoView | None]]:
@@ -131,7 +131,7 @@ class OrderedFrames:
             yield from list(self.video.frames(max(0, stop - FRAMES_AT_ONCE), stop))[::-1]
 
     def _geometry_of_anchor(self) -> AnchoredGeometry:
-        """Geometry from the frames after the anchor, or before it if only these have parallax, are usable, or are many."""
+        """Geometry from the frames after the anchor, or before it if only those have parallax, are usable or are numerous."""
         after, before = self._near
         found = self._geometry_along(after)
         if found.anchor_depth is not None or not len(before):

@@ -114,7 +114,7 @@ class FusedGeometry:
             last = index
 
     def reconstructions(self, indices: Sequence[int]) -> Iterator[tuple[int, Pointmap]]:
-        """Empty: a single frame has no camera without its position in the video."""
+        """Return no frames: a frame alone, without its position in the video, has no camera."""
         return iter(())
 
     def _begin(self, alignment: Alignment | None, median_depth: float, points: MeasuredPoints, object_depth: ObjectDepth) -> None:
@@ -142,7 +142,7 @@ class FusedGeometry:
         return TwoPointmaps(tracking, Pointmap(points, confidence, source=fused.source), view.anchor_from_frame)
 
     def _of_frame(self, index: int, rgb: np.ndarray, view: TwoView) -> tuple[FusedDepth, TrackedFrame]:
-        """Depth of a frame, and what tracks need of it; aligned to the measured depth or, without it, as the previous frame."""
+        """Depth of a frame, aligned to the measured depth or else as in the previous frame; and the input of the tracks."""
         prior = self._prior(rgb, index, self._focals_px[index])
         measured, log_error = self._measured(index, view)
         alignment = align(prior, measured, log_error) or self._alignment
@@ -209,7 +209,7 @@ class FusedGeometry:
         return StaticDepth(depth, log_error)
 
     def _ahead(self, index: int, cameras: np.ndarray) -> list[int]:
-        """Frames with cameras a few frames further in the direction of processing; from the anchor, in both."""
+        """Frames with cameras a few frames further in the direction of processing; from the anchor, in both directions."""
         sign = int(np.sign(index - self._anchor_index))
         around = [index + way * offset for offset in LOOK_AHEAD for way in ((sign,) if sign else (1, -1))]
         return [k for k in around if 0 <= k < self._num_frames and np.isfinite(cameras[k]).all()]
@@ -232,7 +232,7 @@ class FusedGeometry:
         return StaticDepth(np.where(agrees | ~returned, seen.depth, 0), error)
 
     def _carried(self, index: int, view: TwoView) -> np.ndarray:
-        """Anchor depth warped into a frame without camera translation, where the flow matches the pose: one common scale."""
+        """Anchor depth [H, W] warped into a frame without camera translation; 0 where the flow contradicts the pose."""
         returned = returns(view.backward_flow, view.forward_flow)
         back = self._grid + view.backward_flow
         static = sample_flow((~self._anchor.dynamic).astype(np.float32), back) > 0.99

@@ -2,8 +2,8 @@
 
 The prior has the shape of every object, up to scale (and shift); the measurement is accurate to a few percent where it exists.
 The result is the robustly aligned prior times a correction: the weighted mean of the ratios of measurement to prior, over few
-pixels where these are accurate, over many where they are noisy or far away. So it agrees with accurate measurements and keeps
-the edges of the prior. Dynamic objects have the aligned prior without the correction, which belongs to the background.
+pixels where these are accurate, over many where they are noisy or not available nearby. So it agrees with accurate measurements
+and keeps the edges of the prior. Dynamic objects have the aligned prior without the correction, which belongs to the background.
 """
 
 from dataclasses import dataclass

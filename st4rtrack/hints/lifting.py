@@ -1,7 +1,7 @@
 """Anchor points in other frames: static ones stay; dynamic ones follow chained flow and are lifted by the frame depth.
 
 Flow fails where objects are small, rotate, or are occluded for a while. Such points move with the dynamic pixels of equal colour
-around them, and are found again by their appearance in the anchor (`hints/matching.py`).
+around them, and are recovered by their appearance in the anchor (`hints/matching.py`).
 """
 
 from collections.abc import Sequence
@@ -136,7 +136,7 @@ class LiftedTracks:
         return there, chosen.sum(1) >= MIN_AROUND
 
     def _changes(self, frame: TrackedFrame, view: TwoView, at_rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Points [H, W] that start to move, and those that rest (unchanged where a static point projects: `at_rest`)."""
+        """Masks [H, W] of points that start and that stop moving; `at_rest`: their projections if they are static."""
         there = self._grid + view.forward_flow
         seen = returns(view.forward_flow, view.backward_flow)
         away = length((at_rest - there).astype(np.float32)) > MIN_MOTION * max(self._size)

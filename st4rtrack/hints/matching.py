@@ -111,7 +111,7 @@ class AppearanceMatcher:
         return shift * (far & (moments[:, 0, 0] > TINY))[:, None], (squared - (posterior**2).sum(1)) / 2
 
     def _on_objects(self, dynamic: np.ndarray) -> np.ndarray:
-        """Weight [cells] of the cells: less where no pixel nearby is dynamic."""
+        """Weight [cells] of the cells: lower where no pixel nearby is dynamic."""
         height, width = self._cells
         near = cv2.dilate(dynamic.astype(np.uint8), np.ones((5, 5), np.uint8))
         share = cv2.resize(near.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)

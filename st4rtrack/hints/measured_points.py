@@ -1,4 +1,4 @@
-"""Measured static depth of other frames, warped into the current camera: it is known in every frame in which it is in view."""
+"""Measured static depth of other frames, warped into the current camera: a point measured once helps every frame."""
 
 from dataclasses import dataclass, field
 

@@ -58,7 +58,7 @@ def ordered_frames(inputs: HintInputs, prior: DepthPrior | None, step_flow: Step
     """Frames of a video outward from the anchor; with a depth prior, with classical geometry.
 
     Args:
-        prior: depth prior, against which frames are registered that no solver and no user gives a camera.
+        prior: depth prior; frames without a camera from the solver or the user are registered against it.
         step_flow: see `AnchoredGeometry.along`.
     """
     video, known = inputs.video, inputs.known
@@ -90,7 +90,7 @@ def provide_hints(model: St4RTrack, inputs: HintInputs, prior: DepthPrior | None
 
 
 def _matching(model: St4RTrack, prior: DepthPrior) -> FrameEncoder | None:
-    """Encoder of frames for the network's matching head, the one of its depth prior if possible; `None` without such a head."""
+    """Encoder of frames for the network's matching head, shared with the depth prior if possible; `None` without such a head."""
     if model.matching_head is None:
         return None
     if isinstance(prior, BuiltinPrior) and prior.encoder.network.matching_head is model.matching_head:

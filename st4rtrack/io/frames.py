@@ -20,7 +20,7 @@ class FrameReader:
 
     def __call__(self, start: int, stop: int) -> Iterator[np.ndarray]:
         if not 0 <= start <= stop <= len(self.positions):
-            raise IndexError(f"frames {start} to {stop} of a video with {len(self.positions)} frames")
+            raise IndexError(f"frames {start} to {stop} are out of range; the video has {len(self.positions)} frames")
         return self.frames_at(self.positions[start:stop].tolist())
 
     def at(self, indices: Sequence[int]) -> Iterator[np.ndarray]:

@@ -10,7 +10,7 @@ _CLONE = Path(__file__).parents[2]
 
 
 def install_extra(extra: str) -> str:
-    """Command that installs an extra: of the clone, or else its packages, which need no release of st4rtrack on an index."""
+    """Command that installs an extra: from the clone, else its packages by name (st4rtrack itself may be on no index)."""
     if (_CLONE / "pyproject.toml").is_file():
         return pip_install(f"{_shown(_CLONE)}[{extra}]")
     return pip_install(*requirements(extra) or [f"st4rtrack[{extra}]"])

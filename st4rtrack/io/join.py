@@ -61,12 +61,12 @@ def join_scenes(folders: Sequence[Path], output: Path, *, overwrite: bool = Fals
 
 
 def _known_from_world(scene: Scene, name: str) -> np.ndarray:
-    """Similarity [4, 4] from the world of a scene to that of the model of its cameras."""
+    """Similarity [4, 4] from the world of a scene to the world of the model that its cameras come from."""
     found = scene.info.get("results", {}).get("known_from_world")
     matrix = np.asarray(found, np.float64) if found is not None else np.zeros(0)
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or np.linalg.det(matrix[:3, :3]) <= 0:
         raise UserError(
-            f"the place of {name} in a common world is not known; make the scene with the cameras of a model of all videos: "
+            f"the pose of {name} in a common world is unknown; reconstruct it with the cameras of a model of all videos: "
             "st4rtrack run VIDEO --cameras MODEL"
         )
     return matrix

@@ -228,7 +228,7 @@ def read_npz(path: str | Path, *keys: str) -> dict[str, np.ndarray]:
 
 
 def _require_keys(path: str | Path, *keys: str) -> list[str]:
-    """All keys of an `.npz`, which must have these."""
+    """Names of all arrays of an `.npz`; an error if one of `keys` is missing."""
     present = npz_keys(path)
     if missing := [key for key in keys if key not in present]:
         raise UserError(f"{path} has no array {missing[0]!r}; it has {', '.join(present) or 'none'}")

@@ -5,7 +5,7 @@ z depth; a hat marks the prediction after scaling.
 
 Choices of normalisation where the paper leaves them open:
 
-- Each term is the mean over the valid points (or pixels) of a frame, then the mean over the frames with any: a frame with few
+- Each term is the mean over the valid points (or pixels) of a frame, then the mean over the frames that have any: one with few
   visible points weighs as much as any other. Eq. 10 is printed as a sum; it is a mean here too, otherwise its weight would depend
   on the number of tracks. A frame without valid points contributes value 0, gradient 0, and is not counted.
 - Valid are points that the teacher marks visible (Eq. 7, 10) and pixels with teacher depth (Eq. 9).

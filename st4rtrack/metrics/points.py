@@ -118,7 +118,7 @@ def static_motion(
 ) -> float:
     """Median distance between the two positions that a reconstruction gives a static point in frames `FRAME_GAP` apart.
 
-    True depth and cameras find the pixel of the same point in the later frame; points that moved or are hidden there are left out.
+    True depth and cameras find the pixel of the same point in the later frame; moved or occluded points are left out.
 
     Args:
         reconstruction_world: [time, h, w, 3] of any size and unit.

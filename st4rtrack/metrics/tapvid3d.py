@@ -95,7 +95,7 @@ def _counts(
     seen: np.ndarray,
     predicted_seen: np.ndarray,
 ) -> np.ndarray:
-    """Contribution of each entry [...], [columns, ...]: 1, visible, right visibility; by threshold hits, within, false alarms."""
+    """Counts [columns, ...] per entry: 1, visible, visibility correct; then per threshold hits, points within, false alarms."""
     with np.errstate(invalid="ignore", over="ignore"):
         error = length(np.asarray(scale)[..., None] * predicted - true)
         within = error < np.multiply.outer(PIXEL_THRESHOLDS, limit_m)
@@ -106,7 +106,7 @@ def _counts(
 
 
 def _neighbourhood_counts(scales: np.ndarray, entries: tuple[np.ndarray, ...]) -> np.ndarray:
-    """Counts over the neighbourhoods of all tracks, each scaled by its track and weighted to the visible points of that track."""
+    """Counts over the neighbourhoods of all tracks, each scaled as its track and weighted by its number of visible points."""
     true, seen = entries[1], entries[3]
     total = np.zeros((_COLUMNS, len(scales)))
     for t in range(len(true)):
@@ -117,7 +117,7 @@ def _neighbourhood_counts(scales: np.ndarray, entries: tuple[np.ndarray, ...]) -
 
 
 def _neighbours(points: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs (track, other) of points [points, 3] less than `NEIGHBOURHOOD_M` apart, each with itself, in pieces."""
+    """Pairs (track, other) of points [points, 3] less than `NEIGHBOURHOOD_M` apart, including (k, k), in chunks."""
     rows = max(1, PAIRS_AT_ONCE // max(len(points), 1))
     for start in range(0, len(points), rows):
         squared = ((points[start : start + rows, None] - points) ** 2).sum(axis=-1)

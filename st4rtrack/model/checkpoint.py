@@ -114,7 +114,7 @@ def find_base(model: St4RTrack, source: str | Path) -> Base:
     """Describe a loaded model, `load_model(source)`, as the base for `save_changes`.
 
     Raises:
-        UserError: the source is not a local file or folder, or has only changes itself.
+        UserError: the source is not a local file or folder, or itself has only weight changes.
     """
     if str(source) in NAMED:
         return Base(model.name, str(source), model.weights_hash)
@@ -122,7 +122,7 @@ def find_base(model: St4RTrack, source: str | Path) -> Base:
     if not path.exists():
         raise UserError(f"the base {str(source)!r} is not a local file, so changes cannot refer to it; save the whole model")
     if _is_changes(path):
-        raise UserError(f"{path} has only changes of another model itself; save the whole model")
+        raise UserError(f"{path} itself has only weight changes of another model; save the whole model")
     return Base(model.name, str(path.resolve()), model.weights_hash)
 
 
@@ -246,15 +246,17 @@ def _with_base(path: Path, record: str, changes: dict[str, Tensor]) -> dict[str,
     # a cached model, the original path, or next to the changes; never a hub, because a file must not trigger a download
     found = base.source if base.source in NAMED else next(iter(there), None)
     if base.source in NAMED and not NAMED[base.source].cached:
-        raise UserError(f"{path} has only changes of {base.source}, which is not downloaded; run: st4rtrack models {base.source}")
+        missing = f"{base.source}, which is not downloaded; run: st4rtrack models {base.source}"
+        raise UserError(f"{path} has only weight changes of {missing}")
     if found is None:
-        raise UserError(f"{path} has only changes of {base.name}, which is not at {source}; put it there, or next to {path.name}")
+        wanted = f"{base.name}, which is not at {source}"
+        raise UserError(f"{path} has only weight changes of {wanted}; put it there, or next to {path.name}")
     if found not in NAMED and _is_changes(Path(found)):
-        raise UserError(f"{path} has only changes of {found}, which has only changes itself; use a complete base model")
+        raise UserError(f"{path} has only weight changes of {found}, which has only weight changes too; use a complete base")
     weights = _read(found)[1]
     if _hash(weights) != base.hash:
         raise UserError(
-            f"{path} has only changes of {base.name}, but {found} has other weights than that base; restore the base model"
+            f"{path} has only weight changes of {base.name}, but {found} has other weights than that base; restore the base model"
         )
     return {**weights, **changes}
 

@@ -72,7 +72,7 @@ def _on_rays(rays: Tensor, log_depth: Tensor, log_error: Tensor, known: Tensor, 
 
 
 def _first_median(*groups: tuple[Tensor, Tensor]) -> Tensor:
-    """Median [batch, 1, 1] of masked values [batch, height, width], from the first group with any in the mask."""
+    """Median [batch, 1, 1] of masked values [batch, height, width], from the first group that has values in its mask."""
     values, mask = groups[-1]
     for other, chosen in reversed(groups[:-1]):
         prefer = chosen.flatten(1).any(dim=1)[:, None, None]

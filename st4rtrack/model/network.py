@@ -189,7 +189,7 @@ class St4RTrack(HubModel, nn.Module):
 
 
 def network_of(config: ModelConfig, weights: Mapping[str, Tensor] | None = None) -> St4RTrack:
-    """Network for inference that shares the given weights of its `state_dict()`; without, no memory is allocated for them."""
+    """Network for inference that uses the tensors of `weights` (a `state_dict()`) in place; `None`: weights without memory."""
     with torch.device("meta"):
         model = St4RTrack(config)
     if weights is not None:

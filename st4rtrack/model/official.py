@@ -54,7 +54,7 @@ def _plain_dtype(dtype: np.dtype, data: bytes, count: int) -> np.dtype:
     """Validate a dtype of numbers or text and its data size, as a pickle may have changed them."""
     plain = np.dtype(dtype.str)
     if plain.kind not in "biufcSU" or plain.itemsize != dtype.itemsize or len(data) != count * plain.itemsize:
-        raise pickle.UnpicklingError("NumPy values that are neither numbers nor text")
+        raise pickle.UnpicklingError("the pickle has NumPy values that are neither numbers nor text")
     return plain
 
 

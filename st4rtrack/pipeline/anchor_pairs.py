@@ -117,7 +117,7 @@ def _depth(surface: FrameSurface, unit: float) -> np.ndarray:
 
 
 def surface_of(sink: SceneSink, index: int) -> FrameSurface:
-    """Surface of a written frame."""
+    """Surface of a frame that is already written to the scene."""
     points = np.asarray(sink.read("reconstruction_points", index), np.float32)
     confidence = sink.read("reconstruction_confidence", index)
     return FrameSurface(points, confidence, sink.read("world_from_camera", index), sink.read("intrinsics", index))

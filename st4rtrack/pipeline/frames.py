@@ -175,7 +175,7 @@ def _registered(
     flows: dict[int, Flow],
     unsolved: Collection[int],
 ) -> Iterator[_RegisteredFrame]:
-    """The frames that the sink misses, with poses; an unsolved frame has that of its neighbour on the side of the anchor."""
+    """The frames that the sink misses, with poses; an unsolved frame has the pose of its neighbour on the side of the anchor."""
     written = sink.frames_done
     last: tuple[int, np.ndarray] | None = None
     for index, rgb, maps in frames:

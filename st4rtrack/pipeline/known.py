@@ -178,7 +178,7 @@ class KnownGeometryAligner:
         return self._known.distance[1] / distance
 
     def _begin(self, own: TwoPointmaps) -> None:
-        """Set the initial track points, and the map of predictions to them: X' = ratio X + offset; near motion is scaled less."""
+        """Set the initial track points, and per pixel the map X' = ratio X + offset from predicted to aligned track points."""
         points = self._scaled(own.tracking.points_world)
         intrinsics, depth = self.intrinsics(self._anchor_index), self._depth(self._anchor_index)
         self._start = self._on_rays(points, np.eye(4), intrinsics, depth)
@@ -193,7 +193,7 @@ class KnownGeometryAligner:
         return None if self._known.depth is None else self._known.depth(index) * self.metres
 
     def _static_part(self, index: int, reconstruction: Pointmap) -> Pointmap:
-        """Mask out the pixels known to be dynamic, if known: they are not used for pose estimation."""
+        """Mask out the pixels known to be dynamic, if any: they are not used for pose estimation."""
         if self._known.static is None:
             return reconstruction
         static = self._known.static(index)[..., None]

@@ -142,7 +142,7 @@ def _shown(read: ReadField, t: int, moving: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _flow_differs(read: ReadField, t: int, num_frames: int) -> np.ndarray:
-    """Pixels [height, width] whose flow to the frames before and after (both, if any) is not that of a static scene."""
+    """Mask [height, width]: the flow to every compared frame (before, after) differs from that of a static scene."""
     others = [other for other in (t - REACH, t + REACH) if 0 <= other < num_frames and read("solved", other)]
     if not others:
         others = [other for other in [0 if t > num_frames // 2 else num_frames - 1] if read("solved", other)]

@@ -71,7 +71,7 @@ class TokenFile:
         self._have[list(indices)] = True
 
     def find(self, indices: Sequence[int]) -> Tokens | None:
-        """Tokens of some frames; `None` unless all are stored."""
+        """Tokens of some frames; `None` unless those of all these frames are stored."""
         if self._bytes is None or self._like is None or not self._have[list(indices)].all():
             return None
         flat, start = torch.from_numpy(self._bytes[list(indices)]), 0

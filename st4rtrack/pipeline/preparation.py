@@ -42,7 +42,7 @@ ANCHOR_FRAMES = 300
 
 
 def watched(video: Video, report: Callable[[float], None] | None, begin: float, end: float, num_frames: int) -> Video:
-    """The video; reading it once calls `report` with increasing shares between `begin` and `end`."""
+    """The video, wrapped: one pass over it calls `report` with shares that increase from `begin` to `end`."""
     if report is None:
         return video
     count = iter(range(1, num_frames + 1))

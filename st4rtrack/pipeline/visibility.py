@@ -225,7 +225,7 @@ def _occluded_by_tracks(log_depth: Tensor, u: Tensor, v: Tensor, inside: Tensor)
 
 
 def _back_facing(u: Tensor, v: Tensor, possible: Tensor) -> Tensor:
-    """Back-facing cue [height, width], 0 to 1: negative signed area, in the frame, of the neighbourhood of an anchor pixel."""
+    """Back-facing cue [height, width], 0 to 1: one minus the signed area of an anchor pixel projected to the frame."""
     smooth = box_mean(torch.where(possible, torch.stack([u, v]), 0), 5)
     down, across = torch.gradient(smooth, dim=(1, 2))
     area = across[0] * down[1] - across[1] * down[0]

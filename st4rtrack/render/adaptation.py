@@ -74,7 +74,7 @@ def draw_curves(
 
 
 def _limits(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest and largest (x, y) [2] of the plot of points [points, 2]."""
+    """Lower and upper limits (x, y) [2] of the axes of a plot of points [points, 2]."""
     low, high = points.min(axis=0), points.max(axis=0)
     margin = 0.08 * (high[1] - low[1])
     low[1] = 0.0 if 0 <= low[1] < 0.5 * high[1] else low[1] - margin

@@ -6,10 +6,11 @@ from dataclasses import dataclass, fields, replace
 import cv2
 import numpy as np
 
+from st4rtrack.geometry.transforms import invert_rigid, transform_maps
 from st4rtrack.geometry.vectors import all_components, all_finite, length
 from st4rtrack.render.draw import PANEL, Colour
 from st4rtrack.render.points import View, fit_orbit, splat
-from st4rtrack.render.sample import ShownFrames, read_points
+from st4rtrack.render.sample import ShownFrames, not_far, read_points
 from st4rtrack.scene import Scene
 
 MOST_POINTS = 400_000
@@ -114,7 +115,8 @@ def anchor_cloud(
 ) -> Splats:
     """Cloud of the anchor's points at the time of a frame; static points are paler if any point is dynamic."""
     points = read_points(scene, scene.tracking, at_frame)
-    keep = all_finite(points)
+    camera_from_world = invert_rigid(np.asarray(scene.cameras.world_from_camera[at_frame], np.float64))
+    keep = not_far(transform_maps(camera_from_world, points)[..., 2])
     confidence = scene.display_confidence(scene.tracking, at_frame)
     if confidence is not None:
         known = confidence[keep & np.isfinite(confidence)]

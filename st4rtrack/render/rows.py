@@ -26,7 +26,7 @@ from st4rtrack.render.draw import (
     robust_range,
     text_width,
 )
-from st4rtrack.render.sample import MOVING_TAIL, STATIC_TAIL, AnchorTracks, ShownFrames
+from st4rtrack.render.sample import MOVING_TAIL, STATIC_TAIL, AnchorTracks, ShownFrames, not_far
 from st4rtrack.scene import Scene
 
 _ENLARGED = 2
@@ -92,7 +92,7 @@ def identity_colours(query_px: np.ndarray) -> np.ndarray:
 
 
 def frame_cell(scene: Scene, frame: int, rgb: np.ndarray, height: int, width: int, text: int, border: int) -> np.ndarray:
-    """Picture of a frame with its time; the anchor is marked by a border of that many pixels."""
+    """Picture of a frame with its time; the anchor is marked by a border of `border` pixels."""
     cell = fit_image(rgb, height, width)
     chip(cell, f"t = {float(scene.time_s[frame]):.2f} s", text)
     if frame == scene.anchor_index:
@@ -110,8 +110,10 @@ def frames_row(scene: Scene, shown: ShownFrames, layout: Layout) -> np.ndarray:
 
 
 def depth_row(shown: ShownFrames, layout: Layout) -> np.ndarray:
-    """Row of reconstruction depth in each frame's own camera, with a common range."""
-    return _map_row("Depth", "of the reconstruction, in each frame's camera", shown.depth, ("near", "far"), DEPTH_MAP, layout)
+    """Row of reconstruction depth in each frame's own camera, with a common range; a sky has the largest other depth."""
+    others = shown.depth[not_far(shown.depth)]
+    depth = np.minimum(shown.depth, others.max()) if others.size else shown.depth
+    return _map_row("Depth", "of the reconstruction, in each frame's camera", depth, ("near", "far"), DEPTH_MAP, layout)
 
 
 def confidence_row(shown: ShownFrames, layout: Layout) -> np.ndarray:

@@ -14,6 +14,8 @@ from st4rtrack.types import Pointmap
 MOVING_TAIL, STATIC_TAIL = 12, 4
 _LONG_TRACK_FRAMES = 40
 _LEAST_SURE_SHARE = 0.2
+_FAR = 6.0
+"""Multiple of a frame's median depth beyond which points are left out: a sky would shrink the scene to a few pixels."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,8 @@ class ShownFrames:
 
     @property
     def sure(self) -> np.ndarray:
-        """Mask [shown, height, width] bool: finite, and not among the least confident."""
-        sure = np.isfinite(self.depth)
+        """Mask [shown, height, width] bool: finite, not very far, and not among the least confident."""
+        sure = np.stack([not_far(depth) for depth in self.depth])
         if self.display_confidence is not None:
             known = self.display_confidence[sure & np.isfinite(self.display_confidence)]
             if len(known):
@@ -52,6 +54,12 @@ class AnchorTracks:
     points_world: np.ndarray  # [frames, points, 3], NaN where unknown
     visible: np.ndarray  # [frames, points] bool
     pixels_px: np.ndarray  # [frames, points, 2] in each frame's own camera; NaN behind the camera
+
+
+def not_far(depth: np.ndarray) -> np.ndarray:
+    """Mask of the finite depths [...] that are not much larger than their median."""
+    known = np.isfinite(depth)
+    return known & (depth <= _FAR * np.median(depth[known])) if known.any() else known
 
 
 def scene_facts(scene: Scene) -> list[str]:

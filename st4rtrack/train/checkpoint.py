@@ -39,7 +39,7 @@ _PREFIX = "model."  # parameter name prefix in a PairNetwork
 
 
 class Average:
-    """EMA of the trainable parameters; of a sharded network, each process averages its shard."""
+    """EMA of the trainable parameters; if the network is sharded, each process averages its shard."""
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network

@@ -50,7 +50,7 @@ def from_clips(clips: Sequence[Clip], *, with_anchor: bool = True) -> Examples:
 
 
 def anchors_with_themselves(examples: Examples) -> Examples:
-    """Pair (anchor, anchor) of every clip, without matching ground truth."""
+    """Keep only the pair (anchor, anchor) of every clip, for prediction; the ground truth is unchanged."""
     anchors = examples.anchor_index[:: examples.supervision.frames_per_clip]
     return dataclasses.replace(examples, anchor_index=anchors, frame_index=anchors)
 

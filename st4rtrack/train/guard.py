@@ -84,7 +84,7 @@ def _arrays(value: Any, name: str = "") -> Iterator[tuple[str, np.ndarray]]:
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Record Ctrl-C and SIGTERM, which the loop asks for between steps. A second Ctrl-C stops at once."""
+    """Record Ctrl-C and SIGTERM, which the loop polls between steps. A second Ctrl-C stops at once."""
     received: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:

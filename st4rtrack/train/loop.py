@@ -94,7 +94,7 @@ class PairStage:
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What is trained, on which data."""
+    """Training task: network, loss and data."""
 
     stage: Stage
     model: ModelConfig  # configuration of the network
@@ -230,7 +230,7 @@ def compute_loss(network: nn.Module, examples: Examples, config: TrainConfig) ->
 
 
 def _anchor(first: Pointmap, examples: Examples) -> Pointmap:
-    """Tracking at the anchor time for each pair: that of the clip's first pair."""
+    """Tracking points at the anchor time for each pair, from the first pair of its clip."""
     frames = examples.supervision.frames_per_clip
     if not torch.equal(examples.anchor_index[::frames], examples.frame_index[::frames]):
         raise UserError("a loss with a motion or anchor term needs clips that begin with the pair (anchor, anchor)")
@@ -301,7 +301,7 @@ class _Watch:
         self._save_weights(training, "model")
 
     def finish(self, training: Training) -> StageScore:
-        """Return the last score; of a run that was already complete, validate and save now, as it may have been killed before."""
+        """Return the last score. A run that was complete is validated and saved now: it may have been killed before that."""
         if self.score is None:
             self._validate(training)
             self._save_weights(training, "model")

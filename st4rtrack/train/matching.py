@@ -40,7 +40,7 @@ NAN = float("nan")
 
 
 class MatchingNetwork(nn.Module):
-    """Matching head on a frozen backbone, which is not among the parameters: state and files have `matching_head.` only.
+    """Matching head on a frozen backbone, which is not saved: the parameters are those of `matching_head.` alone.
 
     Args:
         config: configuration of the network that the head belongs to.
@@ -294,7 +294,7 @@ def open_matching(preset: Preset, run: RunConfig, *, output: Path, init: str, fo
     """Open training of the matching head on a frozen backbone; the network of the preset is used for random weights only.
 
     Args:
-        init: checkpoint with the encoder, "" for the embedded one, or "random"; a matching head in a checkpoint is trained on.
+        init: checkpoint with the encoder, "" for the embedded one, or "random"; its matching head, if any, is trained further.
         folders: source folders by a name of `SOURCES`; without any, clips of the procedural world are rendered into `output`.
     """
     data, config = preset.data, preset.train

@@ -52,7 +52,7 @@ def held_out_clips(clips: ClipSource, numbers: range, *, with_anchor: bool = Tru
 def draw_samples(
     sources: Mapping[str, Sized], shares: Mapping[str, float], count: int, rng: np.random.Generator
 ) -> Iterator[tuple[str, int]]:
-    """Draw samples from several sources by their shares, normalised over these sources: name and number in the source."""
+    """Draw samples from several sources by their shares, normalised over these sources; returns source name and sample number."""
     names = sorted(sources)
     share = np.array([shares[name] for name in names])
     for chosen in rng.choice(len(names), count, p=share / share.sum()):

@@ -147,5 +147,5 @@ def test_join_of_a_scene_without_known_cameras_is_refused(tmp_path) -> None:
         save_scene(synthetic_scene(), tmp_path / name)
     with pytest.raises(UserError, match="two or more scenes"):
         join_scenes([tmp_path / "a"], tmp_path / "out")
-    with pytest.raises(UserError, match="the place of a in a common world is not known"):
+    with pytest.raises(UserError, match="the pose of a in a common world is unknown"):
         join_scenes([tmp_path / "a", tmp_path / "b"], tmp_path / "out")

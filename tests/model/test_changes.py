@@ -64,7 +64,7 @@ def test_a_base_that_moved_beside_the_changes_is_found(base: Path, changes: Path
 
 def test_a_missing_base_is_a_sentence(base: Path, changes: Path) -> None:
     base.unlink()
-    with pytest.raises(UserError, match=r"only changes of base.*not at .*base\.safetensors; put it there"):
+    with pytest.raises(UserError, match=r"only weight changes of base.*not at .*base\.safetensors; put it there"):
         load(changes)
 
 
@@ -84,7 +84,7 @@ def test_changes_of_changes_are_refused(changes: Path) -> None:
 def test_a_header_leads_nowhere_but_to_files(changes: Path, source: str) -> None:
     source = str(changes) if source == "self" else source
     rewrite(changes, json.dumps({"name": "x", "source": source, "hash": "0"}))
-    with pytest.raises(UserError, match="only changes of"):
+    with pytest.raises(UserError, match="only weight changes of"):
         load(changes)
 
 

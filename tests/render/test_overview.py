@@ -392,3 +392,12 @@ def test_write_overview(scene: Scene, tmp_path: Path) -> None:
 def test_too_narrow_is_refused(scene: Scene) -> None:
     with pytest.raises(ValueError, match="480"):
         render_overview(scene, width=100)
+
+
+def test_a_sky_is_left_out_of_the_clouds_and_does_not_set_the_range_of_depth(scene: Scene) -> None:
+    shown = sample.read_frames(scene, np.array([0, 1]))
+    depth = shown.depth.copy()
+    depth[:, :4] = 40 * np.nanmedian(depth)
+    sky = replace(shown, depth=depth, display_confidence=None)
+    assert not sky.sure[:, :4].any() and sky.sure[:, 4:].all()
+    assert (sample.not_far(np.array([1.0, 2.0, np.nan, 100.0])) == [True, True, False, False]).all()

@@ -36,7 +36,7 @@ class PriorTeacher:
 
 
 def read_depth_cameras(path: Path, video: Video) -> np.ndarray | None:
-    """Read the cameras [T, 4, 4] that a file or folder of depth has too, NaN where unknown; `None` if it has none."""
+    """Read the cameras [T, 4, 4] that a file or folder of depth also contains, NaN where unknown; `None` if it has none."""
     if not (path / MONST3R_POSES).is_file() and not (path.suffix == ".npz" and path.is_file() and layout_of(npz_keys(path))):
         return None
     found = read_cameras(path)

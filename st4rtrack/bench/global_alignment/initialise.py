@@ -2,7 +2,7 @@
 
 Outliers and points without confidence (C = 1) distort DUSt3R's initialisation so much that 300 iterations do not recover. So
 three things differ: points are weighted by log C, as in the loss, not by C; every camera is solved by RANSAC-PnP, not only
-those that no edge defines; and depth is the nearest to all edges of an image, not that of the one edge that added it: with
+those that no edge defines; and depth is fitted to all edges of an image, instead of copied from the edge that added it: with
 cameras and edges fixed, the loss separates into one convex problem per pixel, the depth along its ray that is nearest to the
 edges' points. This also gives the depth of the pixels that are not optimised.
 """
@@ -122,7 +122,7 @@ def _solve_poses(problem: Problem, world: np.ndarray, focal: np.ndarray, fits: l
 
 
 def _in_unit(poses: np.ndarray, focal: np.ndarray, fits: list[Sim3]) -> Solution:
-    """Cameras and edges in the world's unit, without depth."""
+    """Solution without depth: cameras and edge similarities in the unit of the world."""
     scale = np.maximum([fit.scale for fit in fits], 1e-6)
     unit = MEAN_EDGE_SCALE / np.exp(np.log(scale).mean())
     poses = poses.copy()
@@ -184,7 +184,7 @@ def all_pixels(
 def _observations(
     problem: Problem, solution: Solution, image: int, device: torch.device | str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Feet on the rays and squared ray distances [edges, rows, columns] of all edges of the image; |r|; weights."""
+    """Foot depth and squared ray distance of the points [edges, rows, columns] of all edges of an image; |r|; weights."""
     rays = problem.centred_px / solution.focal_px[image]
     ray = _tensor(np.concatenate([rays, np.ones((*rays.shape[:2], 1))], axis=-1), device)
     square = (ray * ray).sum(-1)

@@ -67,7 +67,7 @@ def _method(options: MethodOptions, alignment: AlignmentOptions) -> Method:
 def align_sequence(
     model: St4RTrack, rgb: np.ndarray, graph: Graph, alignment: AlignmentOptions, flow: OpticalFlow | None = None
 ) -> Prediction:
-    """Reconstruction and cameras, in the camera frame of frame 0, of frames [time, height, width, 3] uint8 at network size."""
+    """Reconstruct frames [time, height, width, 3] uint8 at network size: points and cameras in the camera frame of frame 0."""
     pairs = predict_pairs(model, rgb, graph.edges(len(rgb)))
     aligned = align(pairs, alignment, flow=flow, device=model.device)
     return Prediction(reconstruction_world=aligned.points_world, world_from_camera=aligned.world_from_camera)

@@ -1,7 +1,7 @@
 """Classical baseline without weights: optical-flow tracks, cameras by structure from motion, static points by triangulation.
 
-Dynamic points get the depth of the surrounding static points along their ray, at the near side. A static camera gives no depth,
-so the plane baseline replaces the result. Points that move along with the camera look far away; this method cannot detect them.
+Dynamic points get a low quantile (`NEAR_SIDE`) of the depths of the surrounding static points. A static camera gives no depth:
+the plane baseline replaces the result. Points that move along with the camera look far away; this method cannot detect them.
 """
 
 import logging
@@ -76,7 +76,7 @@ def _plane_instead(sequence: WorldTrackSequence, why_not: str) -> Prediction:
 
 
 def _failure(scene: SparseScene | None, frames: int) -> str:
-    """Why a scene cannot be used; empty if it can."""
+    """Reason not to use the result of structure from motion; empty if there is none."""
     if scene is None:
         return "no two frames show parallax; does the camera move?"
     found = np.isfinite(scene.world_from_camera[:, 0, 0])
@@ -134,7 +134,7 @@ def _depth_around(
     pixels_px: np.ndarray, points_world: np.ndarray, world_from_camera: np.ndarray, intrinsics: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Two depths per pixel [pixels] in a camera, from the nearest points in the image: mean of log depth weighted by inverse
-    distance, and near side.
+    distance, and the quantile `NEAR_SIDE`.
     """
     in_camera = transform_points(invert_rigid(world_from_camera), points_world)
     in_camera = in_camera[in_camera[:, 2] > 0]

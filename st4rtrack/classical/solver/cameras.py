@@ -134,7 +134,7 @@ def solve_video(
 
 
 def _zoomed(solved: SolvedCameras, log_zoom: np.ndarray, size: tuple[int, int]) -> SolvedCameras:
-    """Solution of frames at one focal length as that of the zooming video of frames of size (height, width)."""
+    """Convert a solution of frames rescaled to one focal length to the zooming video; `size`: (height, width) of its frames."""
     known = np.flatnonzero(np.isfinite(log_zoom))
     zoom = np.exp(np.interp(np.arange(len(log_zoom)), known, log_zoom[known]))
     centre = np.array([size[1] / 2, size[0] / 2])

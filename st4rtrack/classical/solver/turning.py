@@ -73,7 +73,7 @@ _Solved = dict[int, tuple[float, np.ndarray]]
 
 
 def _links(keys: Iterable[KeyFrame], size: tuple[int, int], focal_px: float) -> tuple[list[_Link], _Solved]:
-    """Matches that connect each frame with a reference, and what they give with this focal length."""
+    """Matches that connect each frame with a reference, and the rotations and zooms that they give with this focal length."""
     centre = np.array([size[1] / 2, size[0] / 2])
     links: list[_Link] = []
     solved: _Solved = {}
@@ -122,7 +122,7 @@ def _chained(links: Sequence[_Link], focal_px: float) -> _Solved:
 
 
 def _followed(link: _Link, solved: _Solved, focal_px: float) -> tuple[float, np.ndarray] | None:
-    """z and `first_from_frame` of the frame of a link; `None` if a rotation and a zoom do not explain its matches."""
+    """Zoom z and rotation `first_from_frame` of the frame of a link; `None` if a rotation and a zoom do not explain its matches."""
     z, first_from_reference = solved[link.reference]
     parameters, error = _rotation_and_zoom(link, focal_px * np.exp(z))
     if (length(error) < TURNING_INLIER_PX).mean() < MIN_ROTATION_SHARE:
@@ -131,7 +131,7 @@ def _followed(link: _Link, solved: _Solved, focal_px: float) -> tuple[float, np.
 
 
 def _rotation_and_zoom(link: _Link, focal_px: float) -> tuple[np.ndarray, np.ndarray]:
-    """Rotation vector `frame_from_reference` with z [4], and errors [points, 2] in pixels; `focal_px` of the reference."""
+    """Parameters [4] (rotation vector `frame_from_reference`, z) and errors [points, 2] px; `focal_px`: of the reference."""
     rays = np.column_stack([link.source / focal_px, np.ones(len(link.source))])
 
     def error(parameters: np.ndarray) -> np.ndarray:

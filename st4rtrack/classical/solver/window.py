@@ -122,7 +122,7 @@ def _with_between(keys: list[KeyFrame], mapping: Mapping, size: tuple[int, int])
 
 
 def _observed(point_of: list[np.ndarray], seen: list[tuple[int, Observations | None]]) -> tuple[np.ndarray, np.ndarray]:
-    """Point indices [n], unique, and their pixels [n, 2] in a frame, by the features of the adjacent key frames."""
+    """Points observed in a frame, by features of the adjacent key frames: unique indices [n], and pixels [n, 2]."""
     point = np.concatenate([point_of[key][part.feature] for key, part in seen if part is not None])
     px = np.concatenate([part.px for _, part in seen if part is not None])
     point, first = np.unique(point, return_index=True)

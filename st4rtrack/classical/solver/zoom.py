@@ -84,7 +84,7 @@ def _refined_zoom(window: Window, log_zoom: np.ndarray, size: tuple[int, int]) -
 
 
 def at_one_focal(keys: list[KeyFrame], log_zoom: np.ndarray, size: tuple[int, int]) -> list[KeyFrame]:
-    """Key frames as seen with the focal length of the first frame of the video; `log_zoom` [T]."""
+    """Key frames with pixels rescaled to the focal length of the first frame of the video; `log_zoom` [T]."""
     if not np.nan_to_num(log_zoom[keys[0].index : keys[-1].index + 1]).any():
         return keys
     centre = np.array([size[1] / 2, size[0] / 2])

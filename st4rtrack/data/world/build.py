@@ -35,7 +35,7 @@ def box(size: np.ndarray, materials: Materials, tile_m: float = 1.0) -> Mesh:
 
 
 def rectangle(start: np.ndarray, across: np.ndarray, up: np.ndarray, materials: Materials) -> Mesh:
-    """Flat rectangle from a corner along two edges [3], with the texture once."""
+    """Flat rectangle spanned by two edges [3] from a corner; the texture covers it once."""
     corners = np.array([start, start + across, start + across + up, start + up])[None]
     uv = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], float)[None]
     return _quads(corners, uv, materials)
@@ -55,7 +55,7 @@ def wall(
     start: np.ndarray, end: np.ndarray, height: float, materials: Materials, tile_m: float,
     openings: list[tuple[float, float, float, float]],
 ) -> Mesh:  # fmt: skip
-    """Wall between two points [2] (x, z) with rectangular openings, whose reveals are to the left from start to end.
+    """Wall between two points [2] (x, z) with rectangular openings, whose reveals lie on the left, looking from start to end.
 
     Args:
         start, end: ends of the wall on the ground.

@@ -99,7 +99,7 @@ class Geometry:
         return vertices, normals
 
     def trees(self, time_s: float, vertices: np.ndarray) -> list[Tree]:
-        """All trees at a time; those of static and rigid objects are built once."""
+        """All ray tracing trees at a time; those of static and rigid objects are built once."""
         if self._tree is None:
             self._tree = build_tree(vertices, self.faces[self.static_faces])
         trees = [self._tree]
@@ -207,7 +207,7 @@ def corners_at(corners: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _rays_of(tree: Tree, origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray | slice, np.ndarray, np.ndarray]:
-    """Rows of the rays that may hit a tree, and these rays in its frame."""
+    """Indices of the rays that may hit a tree, and these rays in the frame of the tree."""
     rows = slice(None)
     if tree.first_face:
         to = tree.centre.astype(np.float32) - origins

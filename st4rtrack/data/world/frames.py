@@ -125,16 +125,16 @@ def write_frames(folder: Path, count: int, seed: int, split: str, size: tuple[in
 
 
 def rendering_parser(description: str, kind: str, count: int) -> argparse.ArgumentParser:
-    """Options of a program that renders training data: `kind` in the plural, and their default number."""
+    """Command-line options of rendering; `kind`: plural name of the rendered items, `count`: their default number."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("-o", type=Path, required=True, help="Folder of the set; files that are there are kept")
+    parser.add_argument("-o", type=Path, required=True, help="Output folder of the set; existing files are kept")
     parser.add_argument("--count", f"--{kind}", type=int, default=count, help=f"Number of {kind} [%(default)s]")
     parser.add_argument("--seed", type=int, default=0, help="Random seed [%(default)s]")
     parser.add_argument(
         "--split", default="train", choices=("train", "validation"), help="Scenes, models and pictures to use [%(default)s]"
     )
-    parser.add_argument("--height", type=int, default=192, help="Pixels [%(default)s]")
-    parser.add_argument("--width", type=int, default=256, help="Pixels [%(default)s]")
+    parser.add_argument("--height", type=int, default=192, help="Image height in pixels [%(default)s]")
+    parser.add_argument("--width", type=int, default=256, help="Image width in pixels [%(default)s]")
     parser.add_argument("--pictures", type=Path, default=None, help="Folder of photographs for surfaces [none]")
     return parser
 

@@ -85,11 +85,11 @@ class Layout:
         return np.stack([columns, rows], 1) * self.cell_m - self.half
 
     def models(self, *categories: str) -> list[Model]:
-        """Models of the split in any of the categories (all models without any)."""
+        """Models of the split in any of the categories (all models if there is no category)."""
         return _models(self.assets, self.split, categories)
 
     def pick(self, models: list[Model]) -> Model | None:
-        """Pick a model at random; None of none."""
+        """Pick a model at random; None if there is none."""
         return models[int(self.rng.integers(len(models)))] if models else None
 
     def put(self, model: Model, matrix: np.ndarray, margin: float = 0.03, size: np.ndarray | None = None) -> SceneObject | None:

@@ -102,7 +102,7 @@ def parse_obj(text: str) -> ObjText:
 
 
 def _corner(part: str, lists: dict[str, list[list[float]]]) -> list[int]:
-    """Position and texture coordinate indices of `a/b/c`, from 0; -1 if absent."""
+    """Indices (from 0) of position and texture coordinates of a face corner `a/b/c`; -1 if absent."""
     numbers = [int(field or 0) for field in (part + "/").split("/")[:2]]
     return [n - 1 if n > 0 else (n + len(values) if n < 0 else -1) for n, values in zip(numbers, lists.values())]
 

@@ -97,7 +97,7 @@ def _furnish_pavement(layout: Layout, road: float, walk: float, side: int) -> No
 
 
 def _stands(model: Model) -> bool:
-    """Whether a model stands on the ground, above it."""
+    """Whether a model stands on the ground: it is no road marking or pool, and does not hang."""
     return not has_word(model, GROUND_MARKS) and model.elevation_m < 0.05
 
 

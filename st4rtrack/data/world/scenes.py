@@ -22,7 +22,7 @@ def make_scene(
     Args:
         assets: models, skies, people.
         split: "train" or "validation": models, bodies, skies and pictures to use.
-        rng: draws everything.
+        rng: source of all random choices.
         setting: one of `SETTINGS`, None for a mixture.
         pictures: photographs of the split, for picture frames, carpets and some surfaces.
     """

@@ -36,7 +36,7 @@ class View:
 
 @dataclass(frozen=True)
 class Surface:
-    """Surface points hit by P of N rays: `ray` [P] is the ray, the others [P, ...] are properties of the point."""
+    """Surface points hit by P of N rays: `ray` [P] is the index of the ray, the others [P, ...] are properties of the point."""
 
     ray: np.ndarray
     position: np.ndarray

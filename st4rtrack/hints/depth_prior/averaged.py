@@ -1,4 +1,4 @@
-"""Depth prior averaged over neighbouring frames along the optical flow: of single frames, it changes by a few percent."""
+"""Depth prior averaged over neighbouring frames along the optical flow: that of single frames varies by a few percent."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -54,7 +54,7 @@ class AveragedPrior:
         return replace(found, values=np.where(known, np.exp(own + total / count), 0).astype(np.float32))
 
     def _change(self, own: np.ndarray, index: int, other: int) -> tuple[np.ndarray, np.ndarray]:
-        """Change [H, W] of the log values in another frame, up to scale, and where it is valid."""
+        """Log ratio [H, W] of the values of another frame, warped here, to `own`, with median 0; and where it is valid."""
         forward, backward = self._flows(index, other)
         there = (pixel_grid(*own.shape) + forward - 0.5).astype(np.float32)
         values = cv2.remap(self._cached[other].values, there[..., 0], there[..., 1], cv2.INTER_LINEAR, borderValue=0)

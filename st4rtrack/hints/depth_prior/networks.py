@@ -92,7 +92,7 @@ class TransformersPrior:
 
 
 def kind_of(config: Any) -> Kind:
-    """Output kind of a model from its configuration; inverse depth if that does not state it."""
+    """Output kind of a model from its configuration; inverse depth if the configuration does not state it."""
     depth = getattr(config, "depth_estimation_type", None) == "metric" or config.model_type in DEPTH_MODELS
     return "depth" if depth else "inverse_depth"
 

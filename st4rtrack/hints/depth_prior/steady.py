@@ -41,7 +41,7 @@ class SteadyPrior:
 
 
 def _centred(depth: np.ndarray) -> np.ndarray:
-    """Log depth, 0 in the median."""
+    """Log depth minus its median."""
     log_depth = np.log(depth)
     return log_depth - np.median(log_depth)
 

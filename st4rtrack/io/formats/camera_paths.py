@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 def write_tum(scene: Scene, path: str | Path) -> None:
-    """Write a line per frame: world-from-camera poses with OpenCV axes, at seconds of the source.
+    """Write a line per frame: timestamp in seconds of the source, world-from-camera pose with OpenCV axes.
 
     Raises:
         UserError: the scene has no cameras.

@@ -53,7 +53,7 @@ def need(module: str, format: str) -> ModuleType:
 
 
 def require(module: str, format: str) -> None:
-    """Check that an optional module is installed, without the time of an import; see `need`."""
+    """Check that an optional module is installed, without importing it; see `need`."""
     if importlib.util.find_spec(module) is None:
         raise _missing(module, format)
 

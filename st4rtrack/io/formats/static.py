@@ -56,7 +56,7 @@ class StaticPoints:
         return len(self.points_world)
 
     def thinned(self, max_points: int, max_observations: int | None = None) -> "StaticPoints":
-        """At most `max_points` points, drawn at random with a fixed seed, and of their observations the same number of each."""
+        """At most `max_points` points, drawn with a fixed seed; excess observations are cut to the same number per point."""
         random, count = np.random.default_rng(0), len(self)
         chosen = np.sort(random.choice(count, max_points, replace=False)) if count > max_points else np.arange(count)
         number = np.full(count, -1)
@@ -91,7 +91,7 @@ def static_points(scene: Scene) -> StaticPoints:
         parts.append(part)
     names = ("points_world", "colours", "spacing", "origin", "frame", "point", "pixels_px")
     if not total:
-        logger.warning("no static points: several frames agree on no surface; the point cloud of this export is empty")
+        logger.warning("no static points: no surface is confirmed by several frames; the point cloud of this export is empty")
     return StaticPoints(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
@@ -130,7 +130,7 @@ class _View:
 
 
 def _compare(view: _View, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Compare points [points, 3] with the surface of a view: indices of those in the image, their pixels, agrees, contradicts."""
+    """Compare points [points, 3] with the surface of a view; returns indices in view, pixels, and masks agree and contradict."""
     pixels_px, depth = project_world(points, view.world_from_camera, view.intrinsics)
     index = np.flatnonzero(inside_image(pixels_px, *view.free.shape))
     pixels_px = pixels_px[index]

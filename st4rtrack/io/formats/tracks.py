@@ -106,7 +106,7 @@ def _csv(tracks: Tracks2D, path: Path) -> None:
 
 
 def _after_effects(tracks: Tracks2D, folder: Path) -> None:
-    """Write a text file per track with keyframes of Transform > Position, as the program copies them to the clipboard."""
+    """Write a text file per track with keyframes of Transform > Position, as After Effects copies them to the clipboard."""
     height, width = tracks.size
     head = ["Adobe After Effects 8.0 Keyframe Data", "", f"\tUnits Per Second\t{tracks.rate:.6g}"]
     head += [f"\tSource Width\t{width}", f"\tSource Height\t{height}"]
@@ -119,7 +119,7 @@ def _after_effects(tracks: Tracks2D, folder: Path) -> None:
 
 
 def _nuke(tracks: Tracks2D, path: Path) -> None:
-    """Write a script with a Tracker4 node, pasted or opened with File > Insert Comp Nodes."""
+    """Write a Nuke script with a Tracker4 node, to paste or to open with File > Insert Comp Nodes."""
     columns = [entry.split() for line in _TRACKER_COLUMNS.splitlines() for entry in line.split("|")]
     table = [f"{{ {' '.join(column[:4])} {column[-1]} 1 }}" for column in columns]
     rows = []

@@ -54,7 +54,7 @@ def read_intrinsics(word: str | Path | np.ndarray, video: Video, source: SourceS
 
 
 def known_cameras(known: KnownGeometry) -> CameraFile | None:
-    """The known cameras of the options; `None` if there are none, or the solver is asked for them."""
+    """The known cameras of the options; `None` if there are none, or if the solver is to estimate them."""
     if known.cameras is None or known.asks_solver:
         return None
     if isinstance(known.cameras, np.ndarray):
@@ -240,7 +240,7 @@ def _calibration(path: Path) -> tuple[Distortion, np.ndarray, tuple[int, int] | 
 
 
 def _numbers(node: Any) -> list[float]:
-    """Numbers of a node: a matrix with `data`, or nested lists."""
+    """Numbers of a node of OpenCV's file reader: a matrix with `data`, or nested lists."""
     if node.isMap():
         return _numbers(node.getNode("data"))
     if node.isSeq():

@@ -213,7 +213,7 @@ def _vipe(path: Path) -> CameraFile:
         said = read_npz(beside, "data", "inds")
         row_of = dict(zip(said["inds"].tolist(), require_intrinsics(said["data"], str(beside))))
         if numbers is None or not set(said["inds"].tolist()) >= set(numbers.tolist()):
-            raise UserError(f"{beside} lacks frames of {path}; write both again")
+            raise UserError(f"{beside} lacks some frames of {path}; write both files again")
         intrinsics = np.stack([row_of[number] for number in numbers.tolist()])
     return CameraFile(str(path), cameras, intrinsics, numbers=numbers)
 

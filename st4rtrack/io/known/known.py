@@ -79,7 +79,7 @@ def _warn_if_off_centre(intrinsics: np.ndarray, pixel_map: PixelMap, network: tu
 
 
 def _of_anchor(cameras: CameraFile, video: Video, anchor_index: int) -> tuple[np.ndarray, np.ndarray]:
-    """World-from-camera poses [T, 4, 4] relative to the anchor camera, whose pose is exactly the identity; and that in the file."""
+    """World-from-camera poses [T, 4, 4] relative to the anchor camera, exactly the identity for it; and its pose in the file."""
     rows = cameras.rows(video)
     found = np.where((rows >= 0)[:, None, None], cameras.world_from_camera[rows], np.nan)
     if not np.isfinite(found[anchor_index]).all():

@@ -144,7 +144,8 @@ def network_from_file(
         scale = (min(scale), min(scale))
         offset_px = ((of[1] - scale[0] * file[1]) / 2, (of[0] - scale[1] * file[0]) / 2)
     if 2 * offset_px[0] > LARGEST_CROP * of[1] or not (cropped or _is_resized(file, of)):
-        raise UserError(f"{path} is for {file[1]}x{file[0]} pixels, which is no resized {of[1]}x{of[0]}; show whole frames")
+        sizes = f"{file[1]}x{file[0]} pixels, which has another aspect ratio than {of[1]}x{of[0]}"
+        raise UserError(f"{path} is for {sizes}; use files of whole frames")
     return PixelMap(scale, offset_px).then(source.pixel_map if source is not None else PixelMap())
 
 

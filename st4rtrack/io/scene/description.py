@@ -233,7 +233,7 @@ def require_possible(data: dict[str, Any]) -> None:
 
 
 def _are_numbers(values: Any) -> bool:
-    """Whether these are two finite numbers."""
+    """Whether a JSON value is a list of two finite numbers."""
     return isinstance(values, list) and len(values) == 2 and all(type(v) in (int, float) and math.isfinite(v) for v in values)
 
 

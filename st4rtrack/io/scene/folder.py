@@ -94,7 +94,7 @@ def holds_scene(folder: str | Path, header: SceneHeader) -> bool:
 def adopt_scene(new: Path, folder: Path) -> None:
     """Replace the scene in a folder by the complete scene of the same video in `new`, which is removed.
 
-    Other files of the folder stay. If it is interrupted, `finish_adoption` ends it.
+    Other files of the folder stay. If it is interrupted, `finish_adoption` completes it.
     """
     if not (new / _REPLACED).exists():
         (folder / SCENE_ZARR).rename(new / _REPLACED)

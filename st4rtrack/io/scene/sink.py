@@ -87,7 +87,7 @@ class SceneSink(ABC):
         self._store(row, values)
 
     def update_frame(self, index: int, **fields: Any) -> None:
-        """Replace the fields of a written frame that differ; fields that are not in the header are ignored."""
+        """Replace those fields of a written frame that differ; fields that are not in the header are ignored."""
         self._require_open()
         checked = {spec.field: self._checked(spec, fields[spec.field]) for spec in self.header.specs if spec.field in fields}
         changed = {

@@ -32,7 +32,7 @@ class ArraySpec:
 
 
 def _spec(path: str, inner: tuple[str | int, ...], dtype: str | None, attribute: str, *flags: str, name: str = "") -> ArraySpec:
-    """Specification from the inner axes ("image" is height and width), and the flags "optional" and "extra" (not by default)."""
+    """Specification from the axes after time ("image": height, width); flags: "optional", "extra" (not by default)."""
     sizes = tuple(size for axis in inner for size in (("height", "width") if axis == "image" else (axis,)))
     named = name or path.removeprefix("cameras/").replace("/", "_")
     return ArraySpec(named, path, ("time", *sizes), dtype, attribute, not flags, "extra" not in flags)

@@ -56,7 +56,7 @@ def test_pixels_of_the_source_go_where_the_network_cut_it(tmp_path: Path) -> Non
         ({"tracks_px": np.where(TRACKS > 30, np.nan, TRACKS)}, "non-finite"),
         ({"query_px": QUERY + 9}, "pixels away from query_px"),
         ({"width": 48}, "both width and height"),
-        ({"width": 100, "height": 20}, "no resized"),
+        ({"width": 100, "height": 20}, "another aspect ratio"),
         ({"tracks_px": TRACKS.astype("S8")}, "must be numbers"),
     ],
 )

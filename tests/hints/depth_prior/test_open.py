@@ -97,7 +97,7 @@ def test_folder_of_a_file_per_frame_gives_depth_and_its_digest(tmp_path: Path) -
     ("depth", "message"),
     [
         (np.ones((2, 144, 256)), "of 2 frames, but the video goes to frame 2"),
-        (np.ones((3, 256, 144)), "no resized"),
+        (np.ones((3, 256, 144)), "another aspect ratio"),
         (np.ones((3, 4, 144, 256)), r"must be \[frames, height, width\]"),
         (np.full((3, 144, 256), "x"), "must be numbers"),
     ],

@@ -155,7 +155,10 @@ def test_maps_of_another_image_or_kind_are_said_when_they_are_read(tmp_path: Pat
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no file of depth"):
         read(KnownGeometry(depth=tmp_path / "empty"))
-    for depth, says in ((np.ones((COUNT, 50, 50)), "no resized"), (np.ones((COUNT, HEIGHT, WIDTH), bool), "must be numbers")):
+    for depth, says in (
+        (np.ones((COUNT, 50, 50)), "another aspect ratio"),
+        (np.ones((COUNT, HEIGHT, WIDTH), bool), "must be numbers"),
+    ):
         found = read(KnownGeometry(depth=depth)).depth
         assert found is not None
         with pytest.raises(UserError, match=says):

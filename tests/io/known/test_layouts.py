@@ -187,7 +187,7 @@ def test_read_cameras_of_an_exported_colmap_model_matches_what_was_written(tmp_p
 def test_depth_of_an_image_padded_to_a_square_raises(tmp_path: Path) -> None:
     path = write_vggt(tmp_path, resized(WIDE, (518, 518)))
     video = open_video(np.zeros((COUNT, *WIDE, 3), np.uint8))
-    with pytest.raises(UserError, match=r"518x518 pixels, which is no resized 1280x720"):
+    with pytest.raises(UserError, match=r"518x518 pixels, which has another aspect ratio than 1280x720"):
         known_of_video(KnownGeometry(cameras=path), video, PixelMap((0.5, 0.5)), (360, 640), 0)
 
 
