@@ -11,7 +11,7 @@ import st4rtrack
 scene = st4rtrack.load_scene(sys.argv[1])
 folder = Path(sys.argv[2])
 
-# The ending says which format; a format that is a folder is named. Options are those of the format's writer.
+# The suffix selects the format; a format that writes a folder is passed by name. Options are those of the format's writer.
 print("wrote", st4rtrack.export(scene, folder / "points.ply"))
 print("wrote", st4rtrack.export(scene, folder / "film.mp4", width=640, turn_deg=30))
 print("wrote", st4rtrack.export(scene, folder / "figure.pdf", rows=2))

@@ -47,7 +47,7 @@ def test_all_are_numbered_and_run_here() -> None:
 def test_a_video_is_reconstructed_and_its_points_are_followed(scene: Path) -> None:
     assert len(load_scene(scene)) == 3
     said = example("02_tracks.py", scene)
-    assert said.count("seen in") == 3 and "in the last frame at [[" in said
+    assert said.count("visible in") == 3 and "in the last frame at [[" in said
 
 
 def test_a_scene_is_exported(scene: Path, tmp_path: Path) -> None:
