@@ -178,8 +178,9 @@ def test_overwriting_export_leaves_no_old_frame_and_keeps_other_files(tmp_path: 
 
 @pytest.mark.parametrize(("name", "option"), [("colmap", "max_points"), ("blender", "max_frame_points"), ("png", "first_frame")])
 def test_negative_number_is_refused(tmp_path: Path, name: str, option: str) -> None:
+    options: dict[str, Any] = {option: -3}
     with pytest.raises(UserError, match=f"{option} must be at least 0, got -3"):
-        export(exact_scene(tmp_path / "source"), tmp_path / "out", format=name, **{option: -3})
+        export(exact_scene(tmp_path / "source"), tmp_path / "out", format=name, **options)
 
 
 def test_the_scene_itself_is_never_written_over(tmp_path) -> None:
