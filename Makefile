@@ -76,6 +76,7 @@ tables: $(INSTALLED)
 	$(MAKE) benchmark
 	$(BIN)/python performance/real_video.py --shared ../shared
 	$(BIN)/python performance/robustness.py "$(DATA)" -o "$(TABLE)" --workers $(WORKERS)
+	cp "$(TABLE)/robustness.png" docs/images/
 
 # The documentation site, in build/site; open index.html.
 docs: $(INSTALLED)
