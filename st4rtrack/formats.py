@@ -213,6 +213,9 @@ def export(
         raise UserError(f"{path} belongs to the scene that is exported; choose another path with -o")
     if unknown := [option for option in options if option not in known]:
         raise UserError(f"{name} has no option {unknown[0]}; it has {', '.join(sorted({'stride', *known} - {'progress'}))}")
+    for option, value in options.items():
+        if option.startswith(("max_", "first_")) and value is not None and value < 0:
+            raise UserError(f"{option} must be at least 0, got {value}")
     if stride is not None and "stride" in known:
         options, stride = options | {"stride": stride}, None
     scene = _part(scene, name, chosen.tracks or options.get("branch") == "tracking", start, stop, stride, anchor)
