@@ -170,6 +170,9 @@ FORMATS: dict[str, Format] = {
 }
 
 
+_FILE_SUFFIXES = {".exr", *(Path(f"x{ending}").suffix for entry in FORMATS.values() for ending in entry.endings)} - {""}
+
+
 def export(
     scene: Scene | str | Path,
     path: str | Path | None = None,
@@ -284,6 +287,8 @@ def _beside(scene: Scene | str | Path, ending: str) -> Path:
 def _check_target(path: Path, chosen: Format, *, overwrite: bool) -> None:
     if not chosen.folder and not path.name.lower().endswith(chosen.endings):
         raise UserError(f"{path} should end in {' or '.join(chosen.endings)}")
+    if chosen.folder and path.suffix.lower() in _FILE_SUFFIXES and not path.exists():
+        raise UserError(f"{path} is the name of a file, but this format writes a folder; give -o a name without {path.suffix}")
     if path.exists() and path.is_dir() != chosen.folder:
         kinds = ("folder", "file") if path.is_dir() else ("file", "folder")
         raise UserError(f"{path} is a {kinds[0]}, but this format writes a {kinds[1]}; choose another path with -o")

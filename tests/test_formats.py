@@ -393,3 +393,10 @@ def test_export_command_names_the_unit_of_lengths(run: Run, tmp_path: Path) -> N
     folder = save_scene(synthetic_scene(), tmp_path / "scene")
     code, said = run("export", folder, "tapvid3d")
     assert code == 0 and NOT_METRES in said.splitlines()
+
+
+def test_a_folder_format_with_the_name_of_a_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is the name of a file, but this format writes a folder"):
+        export(synthetic_scene(), tmp_path / "depth.png", format="png")
+    export(synthetic_scene(), tmp_path / "take.v2", format="png")
+    assert (tmp_path / "take.v2").is_dir()
