@@ -491,7 +491,7 @@ def test_loading_what_is_no_scene(tmp_path) -> None:
 def test_loading_an_incomplete_scene_says_how_to_go_on(tmp_path) -> None:
     scene = synthetic_scene()
     write(SceneWriter.create(tmp_path, header_of(scene)), scene, [0, 2])
-    with pytest.raises(UserError, match=r"incomplete \(2 of 4 frames\); run the same command again"):
+    with pytest.raises(UserError, match=r"incomplete \(2 of 4 frames\); repeat the st4rtrack run command that made it"):
         load_scene(tmp_path)
 
 
