@@ -4,21 +4,21 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-import cv2
 import numpy as np
 
-from st4rtrack.classical.flow import returns
-from st4rtrack.geometry.camera import pixel_grid
+from st4rtrack.classical.flow import reached, returns, sample_flow
 from st4rtrack.hints.depth_prior import DepthPrior, PriorDepth
 
 REACH = 4
-OFFSETS = (-4, -2, -1, 1, 2, 4)
+"""Largest distance in frames over which the prior is averaged."""
+OFFSETS = (-REACH, -2, -1, 1, 2, REACH)
 """Offsets of the frames that count; flow over powers of two is cached."""
 MIN_VALID = 0.3
 """Minimum share of pixels with reliable flow of a frame that counts."""
 MAX_CHANGE = 0.25
 """Log depth beyond which a pixel of another frame shows another surface."""
 CACHED = 3 * REACH
+"""Number of frames whose depth is kept: those on both sides of the current one, and more."""
 
 
 class AveragedPrior:
@@ -56,11 +56,10 @@ class AveragedPrior:
     def _change(self, own: np.ndarray, index: int, other: int) -> tuple[np.ndarray, np.ndarray]:
         """Log ratio [H, W] of the values of another frame, warped here, to `own`, with median 0; and where it is valid."""
         forward, backward = self._flows(index, other)
-        there = (pixel_grid(*own.shape) + forward - 0.5).astype(np.float32)
-        values = cv2.remap(self._cached[other].values, there[..., 0], there[..., 1], cv2.INTER_LINEAR, borderValue=0)
+        values = sample_flow(self._cached[other].values, reached(forward))
         valid = returns(forward, backward) & (values > 0)
         if valid.mean() < MIN_VALID:
-            return own, np.zeros_like(valid)
+            return np.zeros_like(own), np.zeros_like(valid)
         change = np.log(np.maximum(values, 1e-9)) - own
         change -= np.median(change[valid])
         return change, valid & (np.abs(change) < MAX_CHANGE)
