@@ -93,17 +93,8 @@ def adapt_videos(
         chosen = config if isinstance(config, AdaptConfig) else _config(network, {**options.config(), **config})
         loss = _loss(options, network, chosen)
         tasks = [_task(video, network, options, chosen, known, scenes) for video in opened]
-        if not (loss.trajectory or loss.alignment or (loss.depth and any(task.depth for task in tasks))):
-            raise UserError(
-                "all loss terms are disabled or have no teacher; change --without or --loss, or choose a teacher with --depth"
-            )
-        stored = {
-            "base": {"name": network.name, "hash": network.weights_hash},
-            "videos": [task.stored for task in tasks],
-            "fit": options.fit,
-            "loss": asdict(loss),
-            "config": asdict(chosen),
-        }
+        _require_terms(loss, tasks)
+        stored = _stored(network, tasks, options, loss, chosen)
         shown = {"first": tasks[:1], "all": tasks, "none": []}[options.scenes]
         before = [scenes.make(task.source, task.known, task.fused, "before") for task in shown]
         with tempfile.TemporaryDirectory(prefix=_INPUTS, dir=paths.report) as folder:
@@ -244,6 +235,26 @@ def _teachers(
     by_word = open_teachers(words[0] or "fused", words[1] or "none", video, fused=fused, device=device, source=source)
     tracks, depth = given
     return by_word[0] if isinstance(tracks, str) else tracks, by_word[1] if isinstance(depth, str) else depth
+
+
+def _require_terms(loss: AdaptationLoss, tasks: Sequence[_Task]) -> None:
+    if not (loss.trajectory or loss.alignment or (loss.depth and any(task.depth for task in tasks))):
+        raise UserError(
+            "all loss terms are disabled or have no teacher; change --without or --loss, or choose a teacher with --depth"
+        )
+
+
+def _stored(
+    network: St4RTrack, tasks: Sequence[_Task], options: AdaptOptions, loss: AdaptationLoss, config: AdaptConfig
+) -> dict[str, Any]:
+    """What an adaptation depends on, plain data: an unfinished one goes on only with the same."""
+    return {
+        "base": {"name": network.name, "hash": network.weights_hash},
+        "videos": [task.stored for task in tasks],
+        "fit": options.fit,
+        "loss": asdict(loss),
+        "config": asdict(config),
+    }
 
 
 def _prepared(
